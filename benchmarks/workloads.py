@@ -1,0 +1,286 @@
+"""The workloads, each a coroutine that measures and gives rows of the table; README.md describes them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import requires
+from itertools import count
+
+from packaging.requirements import Requirement
+
+from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
+from benchmarks.measure import Row, cost, in_turns
+from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
+from benchmarks.server import ask
+from looopy import ContentDelta
+
+TWO_TURNS = "iterations-1"
+BURST = 2000
+
+
+@dataclass(slots=True)
+class Bench:
+    """What every workload gets: the three loops, the server, and how long it may take."""
+
+    url: str
+    ours: LooopyLoop
+    httpx: Loop
+    aiohttp: Loop
+    quick: bool
+    hangups: count[int] = field(default_factory=partial(count, 1))
+
+    def times(self, full: int) -> int:
+        """Pairs to measure: `full`, or with `--quick` a quarter, at least three."""
+        return max(3, full // 4) if self.quick else full
+
+
+Workload = Callable[[Bench], Awaitable[list[Row]]]
+
+
+async def again(loop: Loop, model: str, runs: int) -> None:
+    for _ in range(runs):
+        await loop.run(model)
+
+
+async def at_once(loop: Loop, model: str, runs: int) -> None:
+    await asyncio.gather(*(loop.run(model) for _ in range(runs)))
+
+
+async def two_turns(bench: Bench) -> list[Row]:
+    runs = 40
+
+    async def sample(loop: Loop) -> float:
+        return await cost(again(loop, TWO_TURNS, runs)) / runs * 1e3
+
+    ours, floor = await in_turns(partial(sample, bench.ours), partial(sample, bench.httpx), bench.times(24))
+    return [Row("two-turn streamed tool run, CPU", "ms", ours, floor, "httpx", target=0.9)]
+
+
+async def listened(loop: Loop, model: str, chunks: int) -> None:
+    """One run, each piece of whose answer reaches a subscriber; anything else is an error."""
+    seen: list[str] = []
+    await loop.run(model, seen.append)
+    if len(seen) != chunks:
+        raise AssertionError(f"{model}: {len(seen)} pieces of text reached the subscriber, not {chunks}")
+
+
+async def chunk_cost(loop: Loop, script: str, chunks: int, runs: int = 1) -> float:
+    """Microseconds of CPU for each chunk."""
+    costs = [await cost(listened(loop, f"{script}-{chunks}", chunks)) for _ in range(runs)]
+    return sum(costs) / runs / chunks * 1e6
+
+
+async def burst(bench: Bench) -> list[Row]:
+    sample = partial(chunk_cost, script="burst", chunks=BURST)
+    ours, floor = await in_turns(partial(sample, bench.ours), partial(sample, bench.httpx), bench.times(24))
+    long = partial(chunk_cost, bench.ours, "burst", 4000)
+    short = partial(chunk_cost, bench.ours, "burst", 500, 8)
+    at_4000, at_500 = await in_turns(long, short, bench.times(12))
+    return [
+        Row("2,000 chunks in a burst, CPU per chunk", "µs", ours, floor, "httpx", target=0.7),
+        Row("… at 4,000 chunks ÷ at 500", "µs", at_4000, at_500, "looopy", target=1.1),
+    ]
+
+
+async def first_token(loop: Loop) -> float:
+    """Milliseconds from the call to the first piece of text, on a warm connection, the burst behind it."""
+    seen: list[float] = []
+    start = time.perf_counter()
+    await loop.run(f"burst-{BURST}", lambda _: seen or seen.append(time.perf_counter()))
+    return (seen[0] - start) * 1e3
+
+
+async def decoded_before_subscriber(bench: Bench) -> float:
+    """JSON documents decoded, by whatever C function, when a subscriber gets its first delta."""
+    decoders = {"from_json", "loads", "raw_decode", "scan_once", "decode", "validate_json"}
+    decoded: list[str] = []
+    at_first: list[int] = []
+
+    def watch(frame: object, happened: str, what: object) -> None:
+        if happened == "c_call" and getattr(what, "__name__", "") in decoders:
+            decoded.append(happened)
+
+    run = bench.ours.execute(f"burst-{BURST}")
+    run.subscribe(on_next=texts_to(lambda _: at_first or at_first.append(len(decoded))))
+    sys.setprofile(watch)
+    try:
+        await run
+    finally:
+        sys.setprofile(None)
+    if len(decoded) < BURST:
+        raise AssertionError(
+            f"only {len(decoded)} decodings of {BURST} chunks were seen: which function decodes?"
+        )
+    return at_first[0]
+
+
+async def emitted_before_async_for(bench: Bench) -> float:
+    """Deltas that a plain subscriber has had when an `async for` over the same run gets its first."""
+    emitted: list[str] = []
+    run = bench.ours.execute(f"burst-{BURST}")
+    run.subscribe(on_next=texts_to(emitted.append))
+    async for event in run:
+        if isinstance(event, ContentDelta):
+            return len(emitted)
+    raise AssertionError("the run had no delta")
+
+
+async def first(bench: Bench) -> list[Row]:
+    sides = partial(first_token, bench.ours), partial(first_token, bench.httpx)
+    ours, floor = await in_turns(*sides, bench.times(60))
+    subscriber = tuple([await decoded_before_subscriber(bench) for _ in range(5)])
+    iterator = tuple([await emitted_before_async_for(bench) for _ in range(5)])
+    most = BURST / 100
+    return [
+        Row("time to the first token of a burst", "ms", ours, floor, "httpx", target=1.2),
+        Row("… chunks decoded before a subscriber's first", "chunks", subscriber, target=most, judged="ours"),
+        Row("… deltas emitted before an `async for`'s first", "chunks", iterator, target=most, judged="ours"),
+    ]
+
+
+async def paced(bench: Bench) -> list[Row]:
+    sample = partial(chunk_cost, script="paced", chunks=300)
+    ours, floor = await in_turns(partial(sample, bench.ours), partial(sample, bench.httpx), bench.times(12))
+    return [Row("300 chunks, one a millisecond, CPU per chunk", "µs", ours, floor, "httpx")]
+
+
+async def concurrent(bench: Bench) -> list[Row]:
+    async def rate(loop: Loop) -> float:
+        return 200 / await cost(at_once(loop, TWO_TURNS, 200), clock=time.perf_counter)
+
+    async def cpu(loop: Loop, runs: int, rounds: int = 1) -> float:
+        costs = [await cost(at_once(loop, TWO_TURNS, runs)) for _ in range(rounds)]
+        return sum(costs) / runs / rounds * 1e3
+
+    sides = partial(rate, bench.ours), partial(rate, bench.aiohttp)
+    ours, floor = await in_turns(*sides, bench.times(16))
+    at_1000, at_200 = await in_turns(
+        partial(cpu, bench.ours, 1000), partial(cpu, bench.ours, 200, 5), bench.times(12)
+    )
+    return [
+        Row("200 two-turn runs at once", "runs/s", ours, floor, "aiohttp", target=0.333, sense="at least"),
+        Row("1,000 at once ÷ 200 at once, CPU per run", "ms", at_1000, at_200, "looopy", target=1.5),
+    ]
+
+
+async def memory(bench: Bench) -> list[Row]:
+    async def sample(name: str) -> float:
+        return float(await child("-m", "benchmarks.in_flight", name, bench.url))
+
+    ours, floor = await in_turns(partial(sample, "looopy"), partial(sample, "aiohttp"), bench.times(4))
+    name = "memory of a run in flight, of 1,000"
+    return [Row(name, "KiB", ours, floor, "aiohttp", target=45, judged="ours")]
+
+
+async def iterations(bench: Bench) -> list[Row]:
+    async def sample(loop: Loop, iterations: int) -> float:
+        return await cost(loop.run(f"iterations-{iterations}")) / iterations * 1e3
+
+    ours_100 = partial(sample, bench.ours, 100)
+    ours, floor = await in_turns(ours_100, partial(sample, bench.httpx, 100), bench.times(12))
+    at_200, at_100 = await in_turns(partial(sample, bench.ours, 200), ours_100, bench.times(12))
+    return [
+        Row("100 tool iterations in one run, CPU for each", "ms", ours, floor, "httpx", target=0.6),
+        Row("… at 200 ÷ at 100", "ms", at_200, at_100, "looopy", target=1.15),
+    ]
+
+
+async def hangup(bench: Bench) -> list[Row]:
+    async def seen(left: float) -> float:
+        """Milliseconds from `left` to the server's seeing it."""
+        return (float(await ask(bench.url, f"/hangups/{next(bench.hangups)}")) - left) * 1e3
+
+    async def by_hand() -> float:
+        speaking = asyncio.Event()
+        task = asyncio.create_task(bench.httpx.run("hang", lambda _: speaking.set()))
+        await speaking.wait()
+        left = time.monotonic()
+        task.cancel()
+        return await seen(left)
+
+    async def ours(cancels: bool) -> float:
+        speaking = asyncio.Event()
+        run = bench.ours.execute("hang")
+        watching = run.subscribe(on_next=texts_to(lambda _: speaking.set()))
+        await speaking.wait()
+        leave = run.cancel if cancels else watching.dispose
+        left = time.monotonic()
+        leave()
+        return await seen(left)
+
+    cancelled, floor = await in_turns(partial(ours, True), by_hand, bench.times(40))
+    disposed, floor_again = await in_turns(partial(ours, False), by_hand, bench.times(40))
+    return [
+        Row("cancel to the upstream's hang-up", "ms", cancelled, floor, "httpx", target=5),
+        Row("dispose to the upstream's hang-up", "ms", disposed, floor_again, "httpx", target=5),
+    ]
+
+
+async def child(*arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    command = [sys.executable, *arguments]
+    return (
+        await asyncio.to_thread(subprocess.run, command, stdout=subprocess.PIPE, check=True)
+    ).stdout.decode()
+
+
+async def imports(bench: Bench) -> list[Row]:
+    async def sample(modules: str) -> float:
+        program = (
+            f"import time; t = time.process_time(); import {modules}; print((time.process_time() - t) * 1e3)"
+        )
+        return float(await child("-c", program))
+
+    core = partial(sample, "reactivex, httpx, pydantic, opentelemetry.trace, docstring_parser, httptools")
+    ours, floor = await in_turns(partial(sample, "looopy"), core, bench.times(24))
+    return [Row("import looopy ÷ import its core dependencies", "ms", ours, floor, "they alone", target=1.25)]
+
+
+def closure(distribution: str, found: set[str]) -> set[str]:
+    """The distributions that installing one brings along, itself included, without extras."""
+    name = re.sub(r"[-_.]+", "-", distribution).lower()
+    if name not in found:
+        found.add(name)
+        for requirement in map(Requirement, requires(name) or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                closure(requirement.name, found)
+    return found
+
+
+async def packages(bench: Bench) -> list[Row]:
+    installed = closure("looopy", set())
+    return [Row("packages that `pip install looopy` brings", "", (len(installed),), target=16, judged="ours")]
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.__name__.replace("_", "-"): workload
+    for workload in (
+        two_turns,
+        burst,
+        first,
+        paced,
+        concurrent,
+        memory,
+        iterations,
+        hangup,
+        imports,
+        packages,
+    )
+}
+
+
+async def measured(workload: Workload, *, url: str, quick: bool) -> list[Row]:
+    """The workload's rows, on loops of its own, so that no connection of another one's is left."""
+    async with AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(looopy_loop(url))
+        httpx = await stack.enter_async_context(httpx_loop(url))
+        aiohttp = await stack.enter_async_context(aiohttp_loop(url))
+        return await workload(Bench(url, ours, httpx, aiohttp, quick))
