@@ -1,0 +1,1 @@
+"""The agent through a real LiteLLM proxy."""
