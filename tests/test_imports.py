@@ -1,0 +1,66 @@
+"""What `import looopy` costs a user: which packages it loads, which it installs, which names it gives."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from types import ModuleType
+
+import looopy
+
+OPTIONAL = (
+    "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
+    "psycopg", "redis", "rich", "sqlalchemy", "sse_starlette", "starlette", "typer", "uvicorn",
+)  # fmt: skip
+
+
+def test_invariant_12_import_looopy_loads_no_optional_package_and_no_opentelemetry_sdk() -> None:
+    program = "import json, sys, looopy; print(json.dumps(sorted(sys.modules)))"
+    # -I: neither the caller's environment nor a sitecustomize of ours may load something first.
+    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30, check=True)
+
+    assert sorted(set(OPTIONAL) & set(json.loads(shown.stdout))) == []
+
+
+def test_pip_install_looopy_needs_at_most_16_packages() -> None:
+    needed = {"looopy"}
+    waiting = ["looopy"]
+    while waiting:
+        found = core_requirements(waiting.pop()) - needed
+        needed |= found
+        waiting += found
+
+    assert len(needed) <= 16, sorted(needed)
+
+
+def test_all_is_sorted_and_names_every_public_name_that_is_there() -> None:
+    there = {
+        name
+        for name, value in vars(looopy).items()
+        if not name.startswith("_") and name != "annotations" and not isinstance(value, ModuleType)
+    }
+
+    assert list(looopy.__all__) == sorted(there)
+
+
+def core_requirements(package: str) -> set[str]:
+    """The packages that `package` itself asks for on this Python: no extras, markers evaluated."""
+    return {
+        canonical(re.match(r"[\w.-]+", requirement)[0])
+        for requirement in requires(package) or ()
+        if applies(requirement.partition(";")[2])
+    }
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def applies(marker: str) -> bool:
+    """Whether a requirement's marker holds here with no extra chosen."""
+    from packaging.markers import Marker
+
+    return not marker.strip() or Marker(marker.strip()).evaluate({"extra": ""})
