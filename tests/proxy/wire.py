@@ -72,7 +72,7 @@ def stream_for(path: str) -> Stream | None:
     """The format spoken at a path; None where no provider would stream."""
     if path.endswith("/chat/completions"):
         return OpenAIStream()
-    if path.split("?")[0].endswith("/messages"):
+    if path.partition("?")[0].endswith("/messages"):
         return AnthropicStream()
     if ":streamGenerateContent" in path:
         return GeminiStream()
