@@ -19,11 +19,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
-MARKDOWN = sorted({*PAGES, *ROOT.glob("*.md"), *ROOT.glob("benchmarks/**/*.md"), *ROOT.glob("examples/**/*.md")})
+MARKDOWN = sorted(
+    {*PAGES, *ROOT.glob("*.md"), *ROOT.glob("benchmarks/**/*.md"), *ROOT.glob("examples/**/*.md")}
+)
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 
 FENCE = re.compile(
-    r"(?:^<!-- (?P<note>no-run|output) -->\n+)?^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?P<note>no-run|output) -->\n+)?^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 SEPARATOR = "\x1e"  # between the outputs of two blocks: a character that no document prints
@@ -62,13 +65,20 @@ def test_an_example_runs_offline_and_prints_something(example: Path) -> None:
 @pytest.mark.parametrize("page", MARKDOWN, ids=name)
 def test_the_links_of_a_page_lead_to_a_file_and_a_heading_that_exist(page: Path) -> None:
     prose = FENCE.sub("", page.read_text())
-    broken = [link[0] for link in LINK.finditer(prose) if not leads_somewhere(page, link["path"], link["anchor"])]
+    broken = [
+        link[0] for link in LINK.finditer(prose) if not leads_somewhere(page, link["path"], link["anchor"])
+    ]
 
     assert broken == []
 
 
 def test_the_readme_names_the_test_command() -> None:
-    lines = [line for block in blocks_of(ROOT / "README.md") if block.language == "sh" for line in block.text.splitlines()]
+    lines = [
+        line
+        for block in blocks_of(ROOT / "README.md")
+        if block.language == "sh"
+        for line in block.text.splitlines()
+    ]
 
     assert "./run test" in [line.partition("#")[0].strip() for line in lines]
 
@@ -82,7 +92,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
 
 def program(page: Path, blocks: list[Block]) -> str:
     """A program that runs the page's Python in one namespace; a traceback names the page and its line."""
-    python = [(block.line, block.text, block.note != "no-run") for block in blocks if block.language == "python"]
+    python = [
+        (block.line, block.text, block.note != "no-run") for block in blocks if block.language == "python"
+    ]
     return f"""\
 space = {{"__name__": "__main__"}}
 for line, text, runs in {python!r}:

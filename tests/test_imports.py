@@ -20,7 +20,9 @@ OPTIONAL = (
 def test_invariant_12_import_looopy_loads_no_optional_package_and_no_opentelemetry_sdk() -> None:
     program = "import json, sys, looopy; print(json.dumps(sorted(sys.modules)))"
     # -I: neither the caller's environment nor a sitecustomize of ours may load something first.
-    shown = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
 
     assert sorted(set(OPTIONAL) & set(json.loads(shown.stdout))) == []
 
