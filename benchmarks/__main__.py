@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.measure import Row, table
 from benchmarks.server import allow_many_sockets, server
@@ -21,7 +22,7 @@ def main() -> None:
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(WORKLOADS)}; all when left out"
     )
     parser.add_argument("--quick", action="store_true", help="fewer samples: under a minute, wider spread")
-    parser.add_argument("--json", metavar="FILE", help="write every sample there")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write every sample there")
     options = parser.parse_args()
     if unknown := set(options.names) - set(WORKLOADS):
         parser.error(f"no workload is called {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
@@ -34,8 +35,8 @@ def main() -> None:
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(table(rows))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump([row.record() for row in rows], file, indent=1, ensure_ascii=False)
+        records = [row.record() for row in rows]
+        options.json.write_text(json.dumps(records, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

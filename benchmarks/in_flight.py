@@ -11,6 +11,7 @@ import asyncio
 import gc
 import os
 import sys
+from pathlib import Path
 
 from benchmarks.loops import Loop, aiohttp_loop
 from benchmarks.ours import looopy_loop
@@ -23,8 +24,7 @@ WARM = 20  # enough for imports and caches; so few that their memory is no reser
 def resident() -> int:
     """Bytes of this process in memory."""
     gc.collect()
-    with open("/proc/self/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def holding(loop: Loop, url: str, runs: int) -> int:

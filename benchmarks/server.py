@@ -211,7 +211,7 @@ def server() -> Iterator[str]:
     """The server in a child process, for as long as the block lasts; gives its URL."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin and child.stdout
+        assert child.stdout
         yield f"http://127.0.0.1:{int(child.stdout.readline())}"
 
 
