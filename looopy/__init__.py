@@ -1,0 +1,73 @@
+"""looopy: a reactive agent loop. Ask a model, run the tools it calls, ask again, until it answers; everything that happens is an event."""
+from __future__ import annotations
+
+from looopy.agent import AgentLoop, Session
+from looopy.errors import (
+    AuthenticationFailed,
+    BufferOverflow,
+    ConfigurationError,
+    ContentRefused,
+    ContextTooLong,
+    LimitExceeded,
+    LooopyError,
+    ModelError,
+    ModelFailed,
+    ModelOverloaded,
+    ModelRejected,
+    ModelTimeout,
+    NotResumable,
+    ProxyUnreachable,
+    StreamBroken,
+    TaskCanceled,
+    ToolFailed,
+    UnknownModel,
+)
+from looopy.events import Event, LLMResponse, dumps, loads
+from looopy.messages import FilePart, Message, Usage
+from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, ToolProvider
+from looopy.run import Run, RunResult
+from looopy.setup import Limits
+from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
+
+__all__ = [
+    "AgentLoop",
+    "AuthenticationFailed",
+    "BufferOverflow",
+    "ConfigurationError",
+    "ContentRefused",
+    "ContextTooLong",
+    "Event",
+    "FilePart",
+    "InMemoryArtifactStore",
+    "InMemoryStateStore",
+    "LLMProvider",
+    "LLMRequest",
+    "LLMResponse",
+    "LimitExceeded",
+    "Limits",
+    "LiteLLM",
+    "LiteLLMProvider",
+    "LooopyError",
+    "Message",
+    "ModelError",
+    "ModelFailed",
+    "ModelOverloaded",
+    "ModelRejected",
+    "ModelTimeout",
+    "NotResumable",
+    "ProxyUnreachable",
+    "Run",
+    "RunResult",
+    "Session",
+    "StreamBroken",
+    "TaskCanceled",
+    "ToolContext",
+    "ToolDefinition",
+    "ToolFailed",
+    "ToolProvider",
+    "UnknownModel",
+    "Usage",
+    "dumps",
+    "loads",
+    "tool",
+]

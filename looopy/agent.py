@@ -1,0 +1,301 @@
+"""`AgentLoop`: what an agent is made of, and the three ways to set it to work.
+
+Frozen configuration; one object serves many runs at once. `execute` starts a task, `resume` carries one on, `session` keeps a conversation.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, cast
+
+from opentelemetry import trace
+
+from looopy.errors import ConfigurationError, NotResumable, StoreFailed
+from looopy.events import Event, InputReceived, Status, StatusUpdate, Task
+from looopy.loop import Execution
+from looopy.messages import JSON, Message, Part, jsonable
+from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
+from looopy.run import Run
+from looopy.setup import Limits, Setup, SystemPrompt
+from looopy.state import LoopState
+
+Prompt = str | Message | tuple[Part, ...]
+"""What a person asks: text, parts (text, files, data), or a whole message."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentLoop:
+    """An agent: a model, its tools and its limits.
+
+    Attributes:
+        llm_provider: a provider; or a model's name, which stands for `LiteLLMProvider` at `LITELLM_URL`; or "stand-in" for the built-in
+            stand-in model, which needs no key and says what it is.
+        agent_id: its name in events, logs and traces.
+        tools: functions, plain or made with `@tool`.
+        tool_providers: whole sets of tools.
+        system_prompt: the instructions: text, or a function of the state, sync or async.
+        task_state_store: keeps the state after every step, so that `resume` works; None: nothing outlives the process.
+        artifact_store: keeps what tools emit as `artifact-update`, before it is shown.
+        max_iterations: model calls a task may make.
+        limits: what else it may use.
+        max_parallel_tools: tool calls of one answer that run at the same time.
+        max_result_chars: a tool's result is cut to this many characters, with a mark.
+        on_tool_error: "model": a tool that raises is a result that the model reads; "raise": it ends the task with `ToolFailed`.
+        deps: handed to tools as `ToolContext.deps`.
+
+    Raises:
+        ConfigurationError: an argument cannot work; the message says which and the mend.
+    """
+
+    llm_provider: LLMProvider | str
+    agent_id: str = "agent"
+    tools: Sequence[Callable[..., Any]] = ()
+    tool_providers: Sequence[ToolProvider] = ()
+    system_prompt: SystemPrompt = None
+    task_state_store: StateStore | None = None
+    artifact_store: ArtifactStore | None = None
+    max_iterations: int = 20
+    limits: Limits = field(default_factory=Limits)
+    max_parallel_tools: int = 8
+    max_result_chars: int = 100_000
+    on_tool_error: Literal["model", "raise"] = "model"
+    deps: Any = field(default=None, repr=False)
+    _setup: Setup = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max_iterations", "max_parallel_tools", "max_result_chars"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(
+                    f"AgentLoop({name}={getattr(self, name)!r}): must be at least 1", argument=name
+                )
+        if self.on_tool_error not in ("model", "raise"):
+            raise ConfigurationError(
+                f"AgentLoop(on_tool_error={self.on_tool_error!r}): must be 'model' or 'raise'",
+                argument="on_tool_error",
+            )
+        setup = Setup(
+            llm_provider=_provider(self.llm_provider),
+            tool_providers=(*_functions(self.tools), *self.tool_providers),
+            system_prompt=self.system_prompt,
+            task_state_store=self.task_state_store,
+            artifact_store=self.artifact_store,
+            max_iterations=self.max_iterations,
+            max_parallel_tools=self.max_parallel_tools,
+            max_result_chars=self.max_result_chars,
+            limits=self.limits,
+            on_tool_error=self.on_tool_error,
+            deps=self.deps,
+        )
+        object.__setattr__(self, "_setup", setup)
+
+    def execute(
+        self,
+        prompt: Prompt,
+        *,
+        context_id: str = "",
+        task_id: str = "",
+        session_id: str = "",
+        history: Sequence[Message] = (),
+        user_id: str = "",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run:
+        """Start a task; nothing happens before the run has a subscriber.
+
+        Args:
+            prompt: what is asked.
+            context_id: the conversation that it belongs to; a new one when left out.
+            task_id: the task's id; a new one when left out.
+            session_id: groups model calls in the proxy's logs and in Langfuse; the task id when left out.
+            history: messages before the prompt.
+            user_id: on whose behalf.
+            tags: labels for logs and traces.
+            metadata: shown on the `task` event, as JSON.
+            deps: for this run, instead of the agent's own.
+
+        Raises:
+            ConfigurationError: the prompt is empty.
+        """
+        message = _prompt(prompt)
+        state = LoopState(
+            task_id=task_id or uuid.uuid4().hex,
+            context_id=context_id or uuid.uuid4().hex,
+            agent_id=self.agent_id,
+            messages=tuple(history),
+        )
+        opens = Task(prompt=message, agent_id=self.agent_id, metadata=jsonable(dict(metadata or {})))
+        trace_id, parent_span_id = _trace()
+        request = LLMRequest(
+            messages=(),
+            session_id=session_id or state.task_id,
+            trace_id=trace_id,
+            parent_span_id=parent_span_id,
+            trace_name=self.agent_id,
+            user_id=user_id,
+            tags=tuple(tags),
+        )
+        return Run(
+            lambda: self._execution(state, [opens], request, deps),
+            task_id=state.task_id,
+            context_id=state.context_id,
+            trace_id=trace_id,
+        )
+
+    def resume(self, task_id: str, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None) -> Run:
+        """Carry a stored task on: answer what it waits for, or go on where a process stopped.
+
+        Args:
+            task_id: the task.
+            inputs: answers by `input_id` of the `input-required` events; those left out go on waiting.
+            deps: for this run, instead of the agent's own.
+
+        Returns:
+            The task's next stream; its `seq` goes on. Where there is nothing to resume it has no events and ends with an error:
+            `NotResumable` (the task is unknown or over, or an answer is to nothing that it asks) or `StoreFailed`.
+
+        Raises:
+            ConfigurationError: the agent has no `task_state_store`.
+        """
+        trace_id, parent_span_id = _trace()
+        answers = {key: jsonable(value) for key, value in (inputs or {}).items()}
+        if self.task_state_store is None:
+            raise ConfigurationError(
+                "resume needs a stored task: give the agent a task_state_store", argument="task_state_store"
+            )
+
+        async def execute() -> Execution:
+            state = await self._stored(task_id)
+            asked = {question.input_id for question in state.waiting}
+            if unknown := answers.keys() - asked:
+                what = f"task {task_id!r} does not ask for {sorted(unknown)}; it waits for {sorted(asked) or 'nothing'}"
+                raise NotResumable(what, task_id=task_id, state=state.status.state)
+            request = LLMRequest(
+                messages=(),
+                session_id=task_id,
+                trace_id=trace_id,
+                parent_span_id=parent_span_id,
+                trace_name=self.agent_id,
+            )
+            received = [InputReceived(input_id=key, value=value) for key, value in answers.items()]
+            return self._execution(state, received, request, deps)
+
+        return Run(execute, task_id=task_id, context_id="", trace_id=trace_id)
+
+    def session(self, context_id: str = "", *, history: Sequence[Message] = ()) -> Session:
+        """A conversation of many turns.
+
+        Args:
+            context_id: its id; a new one when left out.
+            history: messages before the first turn.
+        """
+        return Session(self, context_id or uuid.uuid4().hex, tuple(history))
+
+    async def _stored(self, task_id: str) -> LoopState:
+        store = cast("StateStore", self.task_state_store)
+        try:
+            state = await store.load(task_id)
+        except Exception as error:
+            name = type(store).__name__
+            raise StoreFailed(
+                f"task {task_id!r} could not be loaded from {name}: {error}", store=name
+            ) from error
+        if state is None:
+            raise NotResumable(f"there is no stored task {task_id!r}", task_id=task_id)
+        if state.status.state in ("completed", "failed", "canceled", "rejected"):
+            over = f"task {task_id!r} is {state.status.state}: start a new one with execute(…, history=…)"
+            raise NotResumable(over, task_id=task_id, state=state.status.state)
+        return state
+
+    def _execution(
+        self, state: LoopState, opening: Sequence[Event], request: LLMRequest, deps: Any
+    ) -> Execution:
+        setup = replace(self._setup, request=request, deps=self.deps if deps is None else deps)
+        working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
+        return Execution(setup, state, opening=(*opening, working))
+
+
+class Session:
+    """A conversation: each `send` is a task that begins with the messages of those before.
+
+    Attributes:
+        context_id: the id that all of its tasks share.
+        messages: the conversation so far, after the newest turn that is over.
+    """
+
+    def __init__(self, agent: AgentLoop, context_id: str, history: tuple[Message, ...]) -> None:
+        self.context_id = context_id
+        self._agent = agent
+        self._history = history
+        self._newest: Run | None = None
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation so far."""
+        state = self._newest.state if self._newest is not None and self._newest.done else None
+        return self._history if state is None else state.messages
+
+    def send(self, prompt: Prompt, **options: Any) -> Run:
+        """The next turn; options are those of `AgentLoop.execute`.
+
+        A turn that was cancelled or failed stays in the conversation with what had been said, which is always a history that a model can go on from.
+
+        Raises:
+            ConfigurationError: the turn before is not over, or the prompt is empty.
+        """
+        newest = self._newest
+        if newest is not None and newest.state is not None and not newest.done:
+            raise ConfigurationError(
+                f"session {self.context_id!r} is still working on the turn before: await it or cancel it first",
+                argument="prompt",
+            )
+        self._history = self.messages
+        options = {"session_id": self.context_id, **options}
+        self._newest = self._agent.execute(
+            prompt, context_id=self.context_id, history=self._history, **options
+        )
+        return self._newest
+
+
+def _prompt(prompt: Prompt) -> Message:
+    message = prompt if isinstance(prompt, Message) else Message.user(prompt)
+    if not message.content or (isinstance(message.content, str) and not message.content.strip()):
+        raise ConfigurationError("the prompt is empty: say what the agent shall do", argument="prompt")
+    return message
+
+
+def _provider(provider: LLMProvider | str) -> LLMProvider:
+    if not isinstance(provider, str):
+        if not callable(getattr(cast("Any", provider), "call", None)):
+            raise ConfigurationError(
+                f"llm_provider={provider!r}: not a provider; pass a LiteLLMProvider, a model's name, or 'stand-in'",
+                argument="llm_provider",
+            )
+        return provider
+    if provider == "stand-in":
+        from looopy.testing.standin import stand_in
+
+        return stand_in()
+    from looopy.providers.litellm import LiteLLMProvider
+
+    return LiteLLMProvider(model=provider)
+
+
+def _functions(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:
+    listed = tuple(functions)
+    if not listed:
+        return ()
+    from looopy.tools.function import FunctionTools
+
+    return (FunctionTools(listed),)
+
+
+def _trace() -> tuple[str, str]:
+    """The trace and span that the caller is in; a new trace id and no span, where it is in none."""
+    here = trace.get_current_span().get_span_context()
+    if here.is_valid:
+        return trace.format_trace_id(here.trace_id), trace.format_span_id(here.span_id)
+    return uuid.uuid4().hex, ""

@@ -1,0 +1,341 @@
+"""One task, from its first event to its last: what to do next, and doing it.
+
+`decide` looks at the state and says the next step; `Execution` performs it and emits events; `advance` (in `state.py`) folds each event
+back. `iterate` turns these three into one cold, flat stream. Everything that ends a task early (a cancel, a limit, an error) takes the same way:
+the interruption fires, whatever is in flight is disposed of, and the next step reports it.
+
+Above is `run.py`, which shares and replays this stream. Below are the sockets: this file knows no provider, no HTTP and no span.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, assert_never, cast
+
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from looopy import reactive
+from looopy.errors import ConfigurationError, LimitExceeded, StoreFailed, TaskCanceled
+from looopy.events import (
+    Checkpoint,
+    Event,
+    Failure,
+    Status,
+    StatusUpdate,
+    ToolComplete,
+    stamp,
+)
+from looopy.messages import Message, ToolCall
+from looopy.model_call import ModelCall
+from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
+from looopy.setup import Setup, exceeded
+from looopy.state import LoopState, advance, settled
+from looopy.tool_call import tool_call
+
+# --------------------------------------------------------------------------------------------------------------------------- decide
+
+
+@dataclass(frozen=True, slots=True)
+class CallModel:
+    """Ask the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Run these calls."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Keep the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Say where the task stands, and end the stream."""
+
+    state: Literal["completed", "input-required", "failed", "canceled"]
+    error: Exception | None = None
+
+
+Step: TypeAlias = CallModel | CallTools | Save | Report
+
+
+def decide(state: LoopState, setup: Setup) -> Step | None:
+    """The next step of a task in this state; None when its stream is at its end. Pure."""
+    if settled(state):
+        return None
+    if reached := limit_reached(state, setup):
+        return Report("failed", reached)
+    if not state.runnable and state.waiting:
+        return Report("input-required")
+    if state.answered:
+        return Report("completed")
+    if setup.task_state_store is not None and state.saved < state.seq:
+        return Save()
+    return CallTools(state.runnable) if state.runnable else CallModel()
+
+
+def limit_reached(state: LoopState, setup: Setup) -> LimitExceeded | None:
+    """The limit that forbids the next step; None when none does. An answer that is there is not thrown away for having been dear."""
+    limits, tokens, cost = setup.limits, state.usage.total_tokens, state.cost or 0.0
+    if limits.tool_failures is not None and state.failures >= limits.tool_failures:
+        what = f"{state.failures} tool calls failed in a row"
+        return exceeded("tool_failures", allowed=limits.tool_failures, spent=state.failures, what=what)
+    if state.answered or state.waiting:
+        return None
+    if limits.tokens is not None and tokens >= limits.tokens:
+        return exceeded("tokens", allowed=limits.tokens, spent=tokens, what=f"{tokens} tokens used")
+    if limits.cost is not None and cost >= limits.cost:
+        what = f"spent {cost:.4f} USD in {state.iteration} model calls"
+        return exceeded("cost", allowed=limits.cost, spent=cost, what=what)
+    if not state.pending and state.iteration >= setup.max_iterations:
+        what = f"{state.iteration} model calls and no final answer"
+        return exceeded("max_iterations", allowed=setup.max_iterations, spent=state.iteration, what=what)
+    return None
+
+
+# -------------------------------------------------------------------------------------------------------------------------- perform
+
+
+class Execution:
+    """One stream of one task: `events` is cold and to be subscribed once; `interrupt` ends it early.
+
+    Attributes:
+        state: the state after the newest event.
+        error: why the task failed or was canceled, as an exception; None otherwise.
+        trace_id: 32 hex digits that group this run's model calls.
+    """
+
+    def __init__(self, setup: Setup, state: LoopState, *, opening: Iterable[Event]) -> None:
+        self.state = state
+        self.error: Exception | None = None
+        self._setup = setup
+        self._opening = tuple(opening)
+        self._seq = state.seq
+        self._interruption: reactive.Signal[Exception] = reactive.Signal()
+        self._tools: dict[str, ToolProvider] | None = None
+        self._listed: Sequence[Sequence[ToolDefinition]] = ()
+        self._model_call: ModelCall | None = None
+
+    @property
+    def events(self) -> Observable[Event]:
+        """The task's events, from the opening to the final status, under the clock for the whole run."""
+        rounds = reactive.iterate(
+            self.state, perform=self._perform, advance=self._advance, prepare=self._prepare
+        )
+        seconds = self._setup.limits.run_seconds
+        if seconds is None:
+            return rounds
+
+        def subscribe(
+            observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            error = exceeded("run_seconds", allowed=seconds, spent=seconds, what="the run took longer")
+            call_off = reactive.after(seconds, lambda: self.interrupt(error))
+            return CompositeDisposable(Disposable(call_off), rounds.subscribe(observer, scheduler=scheduler))
+
+        return Observable(subscribe)
+
+    def interrupt(self, error: Exception) -> None:
+        """End the task with this error: what is in flight is disposed of at once. Only the first interruption counts."""
+        self._interruption.fire(error)
+
+    # -- the three functions that `iterate` drives
+
+    def _prepare(self, event: Event) -> Event:
+        """Give an event its ids."""
+        self._seq += 1
+        return stamp(
+            event,
+            task_id=self.state.task_id,
+            context_id=self.state.context_id,
+            seq=self._seq,
+            timestamp=datetime.now(UTC),
+        )
+
+    def _advance(self, state: LoopState, event: Event) -> LoopState:
+        """Fold an event, and remember the newest state."""
+        self.state = advance(state, event)
+        return self.state
+
+    def _perform(self, state: LoopState) -> Observable[Event] | None:
+        """The events of the next step."""
+        if self._opening:
+            opening, self._opening = self._opening, ()
+            return rx.from_iterable(opening)
+        if (error := self._interruption.value) is not None and not settled(state):
+            return self._report(Report("canceled" if isinstance(error, TaskCanceled) else "failed", error))
+        step = decide(state, self._setup)
+        match step:
+            case None:
+                return None
+            case Report():
+                return self._report(step)
+            case Save():
+                return self._stoppable(lambda: self._save(state, [Checkpoint(iteration=state.iteration)]))
+            case CallModel():
+                return self._stoppable(lambda: self._call_model(state))
+            case CallTools(calls):
+                return self._stoppable(lambda: self._call_tools(calls, state))
+            case _:
+                assert_never(step)
+
+    def _stoppable(self, step: Callable[[], Observable[Event]]) -> Observable[Event]:
+        """A step that the interruption ends; its own error is an interruption too."""
+        try:
+            events = step()
+        except Exception as error:  # noqa: BLE001  a prompt function or a provider may raise whatever it likes
+            events = cast("Observable[Event]", rx.throw(error))
+        return reactive.stopped_by(self._interruption, events)
+
+    # -- the model
+
+    def _call_model(self, state: LoopState) -> Observable[Event]:
+        request = self._request(state)
+        if isinstance(request, LLMRequest):
+            return self._ask(state, request)
+        return reactive.from_awaitable(lambda: request).pipe(
+            ops.flat_map(lambda request: self._ask(state, request))
+        )
+
+    def _request(self, state: LoopState) -> LLMRequest | Awaitable[LLMRequest]:
+        """The next request; an awaitable only where the prompt or a tool provider needs to be awaited."""
+        prompt = self._setup.system_prompt
+        said = prompt(state) if callable(prompt) else prompt
+        listed = [provider.tools(state) for provider in self._setup.tool_providers]
+        if inspect.isawaitable(said) or any(inspect.isawaitable(tools) for tools in listed):
+            return self._awaited_request(state, said, listed)
+        return self._request_of(state, said, cast("list[Sequence[ToolDefinition]]", listed))
+
+    async def _awaited_request(self, state: LoopState, said: Any, listed: Sequence[Any]) -> LLMRequest:
+        tools = [await tools if inspect.isawaitable(tools) else tools for tools in listed]
+        return self._request_of(state, await said if inspect.isawaitable(said) else said, tools)
+
+    def _request_of(
+        self, state: LoopState, said: str | None, listed: Sequence[Sequence[ToolDefinition]]
+    ) -> LLMRequest:
+        self._know_tools(listed)
+        system = (Message.system(said),) if said else ()
+        tools = tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools)
+        return replace(self._setup.request, messages=(*system, *state.messages), tools=tools)
+
+    def _know_tools(self, listed: Sequence[Sequence[ToolDefinition]]) -> None:
+        """Remember which provider has which tool."""
+        if self._tools is not None and all(new is old for new, old in zip(listed, self._listed, strict=True)):
+            return
+        known: dict[str, ToolProvider] = {}
+        for provider, tools in zip(self._setup.tool_providers, listed, strict=True):
+            for tool in tools:
+                if tool.name in known:
+                    raise ConfigurationError(
+                        f"two tool providers offer a tool called {tool.name!r}: rename one of them",
+                        argument=tool.name,
+                    )
+                known[tool.name] = provider
+        self._tools, self._listed = known, listed
+
+    def _ask(self, state: LoopState, request: LLMRequest) -> Observable[Event]:
+        self._model_call = ModelCall(
+            self._setup.llm_provider,
+            request,
+            iteration=state.iteration + 1,
+            limits=self._setup.limits,
+            interrupt=self.interrupt,
+        )
+        return self._model_call.events
+
+    # -- the tools
+
+    def _call_tools(self, calls: Sequence[ToolCall], state: LoopState) -> Observable[Event]:
+        if self._tools is None:
+            # A resumed task: its calls are known before any model was asked.
+            request = self._request(state)
+            if not isinstance(request, LLMRequest):
+                listed = reactive.from_awaitable(lambda: request)
+                return listed.pipe(ops.flat_map(lambda _: self._call_tools(calls, state)))
+        streams = [
+            tool_call(call, state, setup=self._setup, tools=self._tools or {}, interrupt=self.interrupt)
+            for call in calls
+        ]
+        if len(streams) == 1:
+            return streams[0]
+        return rx.from_iterable(streams).pipe(ops.merge(max_concurrent=self._setup.max_parallel_tools))
+
+    # -- the end, and the stores
+
+    def _report(self, report: Report) -> Observable[Event]:
+        self.error = report.error
+        events = [*self._closing(report), self._status(report)]
+        if self._setup.task_state_store is None:
+            return rx.from_iterable(events)
+        events.insert(-1, Checkpoint(iteration=self.state.iteration))
+        return self._save(self.state, events)
+
+    def _closing(self, report: Report) -> list[Event]:
+        """What makes the history whole when a task ends early: what the model said until then, and an answer for every open call."""
+        events: list[Event] = []
+        if report.error is None:
+            return events
+        if self._model_call is not None and (cut := self._model_call.cut()) is not None:
+            events.append(cut)
+        reason = Failure(type=type(report.error).__name__, message=f"not finished: {report.error}")
+        events.extend(
+            ToolComplete(call_id=call.id, tool_name=call.name, error=reason)
+            for call in self.state.pending
+            if call.id not in self.state.answers
+        )
+        return events
+
+    def _status(self, report: Report) -> StatusUpdate:
+        answer = self.state.messages[-1] if report.state == "completed" and self.state.messages else None
+        return StatusUpdate(
+            status=Status(state=report.state, message=answer, timestamp=datetime.now(UTC)),
+            final=True,
+            error=Failure.of(report.error) if report.error else None,
+        )
+
+    def _save(self, state: LoopState, events: Sequence[Event]) -> Observable[Event]:
+        """Store the state that these events will make, then show them: who sees an event may rely on the store."""
+        store = cast("StateStore", self._setup.task_state_store)
+        for seq, event in enumerate(events, start=self._seq + 1):
+            state = advance(state, replace(event, seq=seq))
+
+        async def save() -> Sequence[Event]:
+            try:
+                await store.save(state)
+            except Exception as error:
+                name = type(store).__name__
+                what = f"the state of task {state.task_id!r} could not be saved in {name}: {error}"
+                raise StoreFailed(what, store=name) from error
+            return events
+
+        return reactive.from_awaitable(save).pipe(
+            ops.flat_map(rx.from_iterable), ops.catch(self._unsaved(events))
+        )
+
+    def _unsaved(
+        self, events: Sequence[Event]
+    ) -> Callable[[Exception, Observable[Event]], Observable[Event]]:
+        """A store that fails in mid-task ends it; at the end of a task there is nothing left to end, so the status says it."""
+
+        def handler(error: Exception, _: Observable[Event]) -> Observable[Event]:
+            if not isinstance(events[-1], StatusUpdate):
+                return rx.throw(error)
+            self.error = self.error or error
+            said = replace(
+                events[-1], error=Failure.of(self.error), status=replace(events[-1].status, state="failed")
+            )
+            return rx.from_iterable(
+                [*(event for event in events[:-1] if not isinstance(event, Checkpoint)), said]
+            )
+
+        return handler

@@ -1,0 +1,314 @@
+"""What is said in a conversation: messages, their parts, tool calls, and what they cost.
+
+The shapes are those of OpenAI's chat format, in Python's spelling. Values only: nothing here does I/O, and nothing above
+(events, state, providers) is known. A message is turned into bytes once and remembers them (`Message.wire`), so that a
+conversation of a thousand turns is not serialised a thousand times.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, Any, Literal, TypeAlias, cast
+
+from pydantic import Field
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+
+JSON: TypeAlias = Any
+"""A value as JSON knows it: None, bool, int, float, str, list of JSON, dict of str to JSON."""
+
+Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
+FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filter", "interrupted"]
+"""Why an answer ended. `interrupted` is looopy's own: cut by a cancel, a limit or an error; what came until then is kept."""
+
+
+def jsonable(value: object) -> JSON:
+    """Turn a Python value into plain JSON values that equal themselves after a round trip.
+
+    Dataclasses, pydantic models, dates, enums, sets and tuples become what pydantic makes of them; bytes become base64; NaN
+    and infinities become text; lone surrogates in text become U+FFFD.
+
+    Raises:
+        TypeError: a part of the value has no JSON form; the message names its type.
+    """
+    if isinstance(value, str):
+        return _whole(value)
+    if value is None or isinstance(value, bool | int):
+        return value if type(value) in (type(None), bool, int) else to_jsonable_python(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    try:
+        return from_json(to_json(value, bytes_mode="base64", inf_nan_mode="strings"), cache_strings=False)
+    except (PydanticSerializationError, ValueError) as error:
+        if "surrogate" in str(error):
+            return json.loads(
+                _whole(
+                    json.dumps(
+                        to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings"),
+                        ensure_ascii=False,
+                    )
+                )
+            )
+        raise TypeError(str(error)) from None
+
+
+def render(value: JSON) -> str:
+    """The text that a model reads for a tool's result: text as it is, everything else as JSON (`0`, `false`, `null`)."""
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+def _whole(text: str) -> str:
+    """Text that can be encoded: a lone surrogate (half of an emoji) would break every sink."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of text."""
+
+    text: str
+    _: KW_ONLY
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file: an image, a sound, a document; by URL or inline.
+
+    Attributes:
+        url: where it is; empty when the bytes are inline.
+        data: the bytes in base64; empty when there is a URL.
+        mime_type: for example "image/png"; decides how a model is shown it.
+        name: a file name; optional.
+    """
+
+    url: str = ""
+    data: str = ""
+    _: KW_ONLY
+    mime_type: str = "application/octet-stream"
+    name: str = ""
+    type: Literal["file"] = "file"
+
+    @classmethod
+    def of(cls, content: bytes, *, mime_type: str, name: str = "") -> FilePart:
+        """A file from its bytes."""
+        return cls(data=base64.b64encode(content).decode(), mime_type=mime_type, name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class DataPart:
+    """Structured data; a model reads it as JSON text."""
+
+    data: JSON
+    _: KW_ONLY
+    type: Literal["data"] = "data"
+
+
+Part: TypeAlias = TextPart | FilePart | DataPart
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model asks for a tool.
+
+    Attributes:
+        id: the provider's id, opaque and of any length; looopy makes one where the provider sends none.
+        name: the tool's name as the model wrote it.
+        arguments: the parsed arguments; `{}` when they could not be read.
+        problem: why the arguments could not be read (broken JSON, cut off); the call is then answered with this text and
+            never run. Empty for a good call.
+    """
+
+    id: str
+    name: str
+    arguments: dict[str, JSON] = field(default_factory=dict[str, Any])
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    Attributes:
+        role: who speaks.
+        content: text, or parts of several kinds.
+        tool_calls: what an assistant asks for.
+        tool_call_id: for role "tool": which call this answers.
+        reasoning: the model's thoughts, as text; shown to people, sent back only inside `extra`.
+        extra: what a provider wants back as it came (`thinking_blocks`, `provider_specific_fields`, `reasoning_content`).
+        model: the model that wrote it; `extra` is sent back only to the same one.
+    """
+
+    role: Role
+    content: str | tuple[Part, ...] = ""
+    _: KW_ONLY
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    reasoning: str = ""
+    extra: dict[str, JSON] = field(default_factory=dict[str, Any])
+    model: str = ""
+    _wire: Annotated[bytes | None, Field(exclude=True)] = field(
+        default=None, init=False, repr=False, compare=False
+    )
+    _wire_back: Annotated[bytes | None, Field(exclude=True)] = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def system(cls, content: str) -> Message:
+        """The instructions."""
+        return cls("system", content)
+
+    @classmethod
+    def user(cls, content: str | tuple[Part, ...]) -> Message:
+        """What a person says."""
+        return cls("user", content)
+
+    @classmethod
+    def assistant(cls, content: str = "", *, tool_calls: tuple[ToolCall, ...] = ()) -> Message:
+        """What a model says."""
+        return cls("assistant", content, tool_calls=tool_calls)
+
+    @classmethod
+    def tool(cls, content: str, *, tool_call_id: str) -> Message:
+        """What a tool answers."""
+        return cls("tool", content, tool_call_id=tool_call_id)
+
+    @property
+    def text(self) -> str:
+        """The text of the message: its content, or its text parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def wire(self) -> bytes:
+        """The message in OpenAI's chat format, as JSON bytes without `extra`; made once."""
+        if self._wire is None:
+            object.__setattr__(self, "_wire", to_json(chat_format(self)))
+        return cast("bytes", self._wire)
+
+    @property
+    def wire_back(self) -> bytes:
+        """As `wire`, with `extra` merged in: what goes back to the model that wrote the message; made once."""
+        if not self.extra:
+            return self.wire
+        if self._wire_back is None:
+            body = to_json({**self.extra, **chat_format(self)}, inf_nan_mode="null")
+            object.__setattr__(self, "_wire_back", body)
+        return cast("bytes", self._wire_back)
+
+
+def chat_format(message: Message) -> dict[str, JSON]:
+    """The message as OpenAI's chat format has it, without `extra`.
+
+    An assistant's empty text beside tool calls is null: an empty string reaches some models as a remark about empty content.
+    """
+    match message:
+        case Message(role="tool"):
+            return {
+                "role": "tool",
+                "tool_call_id": message.tool_call_id,
+                "content": _content(message.content),
+            }
+        case Message(role="assistant", tool_calls=calls) if calls:
+            return {
+                "role": "assistant",
+                "content": _content(message.content) or None,
+                "tool_calls": [
+                    {
+                        "id": call.id,
+                        "type": "function",
+                        "function": {"name": call.name, "arguments": to_json(call.arguments).decode()},
+                    }
+                    for call in calls
+                ],
+            }
+        case _:
+            return {"role": message.role, "content": _content(message.content)}
+
+
+def _content(content: str | tuple[Part, ...]) -> JSON:
+    if isinstance(content, str):
+        return _whole(content)
+    return [_part(part) for part in content]
+
+
+def _part(part: Part) -> dict[str, JSON]:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": _whole(part.text)}
+        case DataPart():
+            return {"type": "text", "text": to_json(part.data).decode()}
+        case FilePart():
+            return _file(part)
+
+
+def _file(part: FilePart) -> dict[str, JSON]:
+    url = part.url or f"data:{part.mime_type};base64,{part.data}"
+    family, _, form = part.mime_type.partition("/")
+    if family == "image":
+        return {"type": "image_url", "image_url": {"url": url}}
+    if family == "audio" and part.data:
+        return {"type": "input_audio", "input_audio": {"data": part.data, "format": form}}
+    body = {"file_id": part.url} if part.url else {"file_data": url}
+    return {"type": "file", "file": {**body, "filename": part.name} if part.name else body}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one model call or of many; counts include their parts, as OpenTelemetry's GenAI conventions have it.
+
+    Attributes:
+        input_tokens: the prompt, cached tokens included.
+        output_tokens: the answer, reasoning included.
+        cached_tokens: the part of the input that a provider's cache served.
+        reasoning_tokens: the part of the output that was thought.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+def read_arguments(text: str) -> tuple[dict[str, JSON], str]:
+    """Parse the arguments of a tool call as a model wrote them.
+
+    Args:
+        text: JSON text; the empty text stands for no arguments.
+
+    Returns:
+        The arguments and an empty text, or `{}` and what is wrong with them, in words for the model.
+    """
+    if not text.strip():
+        return {}, ""
+    try:
+        value: object = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        return {}, f"the arguments are not valid JSON ({error}); they were: {text[:500]}"
+    if not isinstance(value, dict):
+        return (
+            {},
+            f'the arguments must be a JSON object such as {{"name": "value"}}, not {type(value).__name__}: {text[:500]}',
+        )
+    return cast("dict[str, JSON]", value), ""

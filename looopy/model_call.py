@@ -1,0 +1,166 @@
+"""One model call inside the loop: the provider's events under the loop's clocks, and what is left when it is cut.
+
+`loop.py` decides when to ask; `providers/` know how. Here is what lies between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from looopy import reactive
+from looopy.errors import ModelFailed
+from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta
+from looopy.messages import Message
+from looopy.ports import LLMProvider, LLMRequest
+from looopy.setup import Limits, exceeded
+
+
+class ModelCall:
+    """One call of a provider; `events` is to be subscribed once."""
+
+    def __init__(
+        self,
+        provider: LLMProvider,
+        request: LLMRequest,
+        *,
+        iteration: int,
+        limits: Limits,
+        interrupt: Callable[[Exception], None],
+    ) -> None:
+        self._provider = provider
+        self._request = request
+        self._clocks = _Clocks(limits, interrupt)
+        self._model: str = request.model or getattr(provider, "model", "")
+        self._begins = LLMCall(
+            iteration=iteration, model=self._model, messages=len(request.messages), tools=len(request.tools)
+        )
+        self._text: list[str] = []
+        self._thoughts: list[str] = []
+        self._started = 0.0
+        self._answered = False
+
+    @property
+    def events(self) -> Observable[Event]:
+        """`llm-call`, the deltas, and last `llm-response`; a provider that ends without one failed."""
+        return Observable(self._subscribe)
+
+    def _subscribe(
+        self, observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        text, clocks = self._text, self._clocks
+        self._started = reactive.now()
+        observer.on_next(self._begins)
+        clocks.start()
+
+        def on_next(event: LLMEvent) -> None:
+            if clocks.running:
+                clocks.heard()
+            if isinstance(event, ContentDelta):
+                text.append(event.delta)
+            elif isinstance(event, ThoughtDelta):
+                self._thoughts.append(event.delta)
+            elif isinstance(event, LLMResponse):
+                self._answered = True
+                clocks.stop()
+                event = _with_unique_calls(event)
+            observer.on_next(event)
+
+        def on_completed() -> None:
+            if self._answered:
+                observer.on_completed()
+            else:
+                name = type(self._provider).__name__
+                observer.on_error(
+                    ModelFailed(
+                        f"{name} completed without an LLMResponse, so there is no answer", model=self._model
+                    )
+                )
+
+        answer = self._provider.call(self._request).subscribe(
+            on_next, observer.on_error, on_completed, scheduler=scheduler
+        )
+        return CompositeDisposable(Disposable(clocks.stop), answer)
+
+    def cut(self) -> LLMResponse | None:
+        """What the model had said, when its call was cut; None when it had said nothing, or everything."""
+        if self._answered or not (self._text or self._thoughts):
+            return None
+        said = Message("assistant", "".join(self._text), reasoning="".join(self._thoughts), model=self._model)
+        return LLMResponse(
+            message=said,
+            finish_reason="interrupted",
+            model=self._model,
+            seconds=reactive.now() - self._started,
+        )
+
+
+class _Clocks:
+    """The times that a model call may take. A delta costs one look at the clock: a timer is set anew only when it has run out."""
+
+    __slots__ = ("_called_off", "_interrupt", "_last", "_limits", "running")
+
+    def __init__(self, limits: Limits, interrupt: Callable[[Exception], None]) -> None:
+        self._limits = limits
+        self._interrupt = interrupt
+        self._called_off: list[Callable[[], None]] = []
+        self._last: float | None = None
+        clocks = (limits.model_seconds, limits.first_token_seconds, limits.idle_seconds)
+        self.running = any(seconds is not None for seconds in clocks)
+
+    def start(self) -> None:
+        limits = self._limits
+        if limits.model_seconds is not None:
+            self._alarm("model_seconds", limits.model_seconds, "a model call took longer")
+        if limits.first_token_seconds is not None:
+            self._alarm(
+                "first_token_seconds",
+                limits.first_token_seconds,
+                "the model had said nothing by then",
+                unless_heard=True,
+            )
+
+    def heard(self) -> None:
+        first, self._last = self._last is None, reactive.now()
+        if first and (seconds := self._limits.idle_seconds) is not None:
+            self._called_off.append(reactive.after(seconds, lambda: self._idle(seconds)))
+
+    def stop(self) -> None:
+        self.running = False
+        for call_off in self._called_off:
+            call_off()
+
+    def _alarm(self, limit: str, seconds: float, what: str, *, unless_heard: bool = False) -> None:
+        def ring() -> None:
+            if not (unless_heard and self._last is not None):
+                self._interrupt(exceeded(limit, allowed=seconds, spent=seconds, what=what))
+
+        self._called_off.append(reactive.after(seconds, ring))
+
+    def _idle(self, seconds: float) -> None:
+        silent = reactive.now() - (self._last or 0.0)
+        if silent >= seconds:
+            self._interrupt(
+                exceeded(
+                    "idle_seconds", allowed=seconds, spent=silent, what="the model fell silent in mid-answer"
+                )
+            )
+        else:
+            self._called_off.append(reactive.after(seconds - silent, lambda: self._idle(seconds)))
+
+
+def _with_unique_calls(event: LLMResponse) -> LLMResponse:
+    """Every call needs an id of its own, else its answer cannot be told from another's."""
+    calls = event.message.tool_calls
+    if len({call.id for call in calls} | {""}) == len(calls) + 1:
+        return event
+    seen: set[str] = {""}
+    unique = list(calls)
+    for place, call in enumerate(calls):
+        new = call.id if call.id not in seen else f"{call.id or 'call'}_{place}"
+        seen.add(new)
+        unique[place] = replace(call, id=new)
+    return replace(event, message=replace(event.message, tool_calls=tuple(unique)))

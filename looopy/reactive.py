@@ -1,0 +1,524 @@
+"""The bridges between asyncio and Rx, and `iterate`: the only file that knows both.
+
+RxPY has no source that owns a task, no async iteration and no back-pressure; asyncio has no streams that many can watch. What is
+here joins them: Observables that own an asyncio task (`from_aiter`, `from_awaitable`), Observables that live on one loop's thread
+(`OnLoop`), a flat state loop (`iterate`), and the few small things they need. Nothing here knows of agents, models or events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
+from reactivex.internal import SequenceContainsNoElementsError
+from reactivex.pipe import pipe as compose
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+
+from looopy.errors import TaskCanceled
+
+T = TypeVar("T")
+S = TypeVar("S")
+E = TypeVar("E")
+
+_BREATH = 64
+"""Items between two returns to the event loop: a burst must not starve those who watch it."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- loops and threads
+
+
+def loop_here() -> asyncio.AbstractEventLoop:
+    """The loop that runs in this thread, else the background loop."""
+    return running_loop() or background_loop()
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread; None in a thread without one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class _Background:
+    """One loop in a daemon thread, for code that has none; made at the first need, anew in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
+
+    def __call__(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None or self._pid != os.getpid():
+                self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=self._loop.run_forever, name="looopy-loop", daemon=True).start()
+            return self._loop
+
+
+background_loop = _Background()
+
+
+def on_loop(
+    loop: asyncio.AbstractEventLoop, action: Callable[[], object], *, context: Context | None = None
+) -> None:
+    """Run an action on a loop's thread: now when this is it, else soon. A closed loop runs nothing any more."""
+    if running_loop() is loop:
+        action()
+        return
+    try:
+        loop.call_soon_threadsafe(action, context=context)
+    except RuntimeError:
+        if not loop.is_closed():
+            raise
+
+
+def after(seconds: float, action: Callable[[], object]) -> Callable[[], None]:
+    """Run an action on this thread's loop after some seconds, by the loop's clock; the returned function calls it off."""
+    return asyncio.get_running_loop().call_later(seconds, action).cancel
+
+
+def now() -> float:
+    """Seconds on the clock of this thread's loop, which may be virtual; on the machine's where none runs."""
+    loop = running_loop()
+    return time.monotonic() if loop is None else loop.time()
+
+
+threads_at_work: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+"""How many threads started by `in_thread` each loop waits for; a loop in virtual time must not jump meanwhile."""
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Run a blocking function in a thread of its own and await its result.
+
+    The thread is a daemon: one that hangs is abandoned when the await is cancelled, and holds up neither other calls nor the
+    interpreter's exit. Context variables are those of the caller.
+    """
+    loop, context = asyncio.get_running_loop(), copy_context()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        threads_at_work[loop] -= 1
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(cast("T", result))
+        else:
+            future.set_exception(RuntimeError(repr(error)) if isinstance(error, StopIteration) else error)
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = context.run(function)
+        except BaseException as error:  # noqa: BLE001  whatever ends the function belongs to the one who awaits it
+            failure = error
+        on_loop(loop, lambda: settle(result, failure))
+
+    threads_at_work[loop] = threads_at_work.get(loop, 0) + 1
+    threading.Thread(target=work, name="looopy-tool", daemon=True).start()
+    return await future
+
+
+# ---------------------------------------------------------------------------------------------------------- Observables that own a task
+
+
+class Gate:
+    """Back-pressure: while it is shut, the sources under it wait before their next item."""
+
+    __slots__ = ("_holders", "_waiters")
+
+    def __init__(self) -> None:
+        self._holders: set[int] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def shut(self) -> bool:
+        """Whether somebody holds it shut."""
+        return bool(self._holders)
+
+    def hold(self, holder: object) -> None:
+        """Shut it, on behalf of a holder."""
+        self._holders.add(id(holder))
+
+    def release(self, holder: object) -> None:
+        """Let go; it opens when nobody holds it any more."""
+        self._holders.discard(id(holder))
+        if not self._holders:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    async def opened(self) -> None:
+        """Wait until nobody holds it."""
+        while self._holders:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+
+gate: ContextVar[Gate | None] = ContextVar("looopy_gate", default=None)
+"""The gate over the sources that are subscribed in this context."""
+
+
+class _Source(Generic[T]):
+    """One subscription's task. Disposing cancels it; while it is showing an item it is only told to stop, so that a pending cancel never
+    strikes in the middle of closing a connection.
+    """
+
+    __slots__ = ("_loop", "_observer", "_showing", "_stopped", "_task")
+
+    def __init__(self, observer: abc.ObserverBase[T]) -> None:
+        self._observer = observer
+        self._stopped = False
+        self._showing = False
+        self._task: asyncio.Task[None] | None = None
+        self._loop = loop_here()
+        on_loop(self._loop, self._begin, context=copy_context())
+
+    def _begin(self) -> None:
+        if not self._stopped:
+            self._task = self._loop.create_task(self._guarded())
+            self._task.add_done_callback(self._done)
+
+    async def _guarded(self) -> None:
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            # Not by dispose: the loop is closing, or the source gave up by itself. A stream must end all the same.
+            if not self._stopped:
+                self._fail(
+                    TaskCanceled("the event loop cancelled the task behind this stream", reason="event loop")
+                )
+            raise
+
+    async def _run(self) -> None:
+        raise NotImplementedError
+
+    def _complete(self) -> None:
+        if not self._stopped:
+            self._stopped = self._showing = True
+            self._observer.on_completed()
+
+    def _fail(self, error: Exception) -> None:
+        if self._stopped:
+            raise error
+        self._stopped = self._showing = True
+        self._observer.on_error(error)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """An exception here is a subscriber's bug, or a failure while closing after dispose: nobody awaits it, so the loop is told."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler(
+                {"message": "an observer of a looopy stream raised", "exception": error}
+            )
+
+    def dispose(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            on_loop(self._loop, self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._showing:
+            self._task.cancel()
+
+
+class _Pump(_Source[T]):
+    __slots__ = ("_factory",)
+
+    def __init__(self, observer: abc.ObserverBase[T], factory: Callable[[], AsyncIterator[T]]) -> None:
+        self._factory = factory
+        super().__init__(observer)
+
+    async def _run(self) -> None:
+        items, shown, failure = self._factory(), 0, None
+        barrier = gate.get()
+        try:
+            while not self._stopped:
+                # Pull and push are apart: what the source raises is the stream's error, what a subscriber raises is not.
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    break
+                except Exception as error:  # noqa: BLE001  a stream's failure is a value
+                    failure = error
+                    break
+                self._showing = True
+                self._observer.on_next(item)
+                self._showing = False
+                shown += 1
+                if shown % _BREATH == 1:
+                    await asyncio.sleep(0)
+                if barrier is not None and barrier.shut:
+                    await barrier.opened()
+        finally:
+            if (close := getattr(items, "aclose", None)) is not None:
+                await close()
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._complete()
+
+
+class _Once(_Source[T]):
+    __slots__ = ("_factory",)
+
+    def __init__(self, observer: abc.ObserverBase[T], factory: Callable[[], Awaitable[T]]) -> None:
+        self._factory = factory
+        super().__init__(observer)
+
+    async def _run(self) -> None:
+        try:
+            item = await self._factory()
+        except Exception as error:  # noqa: BLE001  a stream's failure is a value
+            self._fail(error)
+            return
+        if not self._stopped:
+            self._showing = True
+            self._observer.on_next(item)
+            self._complete()
+
+
+def from_aiter(factory: Callable[[], AsyncIterator[T]]) -> Observable[T]:
+    """An Observable over an async iterator, cold: each subscription runs a fresh one in a task of its own.
+
+    It returns to the event loop after the first item and every 64, and before each item waits at the context's `gate`. Disposing cancels
+    the task, from any thread, and closes the iterator, so that its `finally` blocks run.
+    """
+    return Observable(lambda observer, _=None: cast("abc.DisposableBase", _Pump(observer, factory)))
+
+
+def from_awaitable(factory: Callable[[], Awaitable[T]]) -> Observable[T]:
+    """An Observable of one item, cold: each subscription awaits a fresh awaitable in a task of its own; disposing cancels it."""
+    return Observable(lambda observer, _=None: cast("abc.DisposableBase", _Once(observer, factory)))
+
+
+# ------------------------------------------------------------------------------------------------------------------ the state loop
+
+
+def iterate(
+    start: S,
+    *,
+    perform: Callable[[S], Observable[E] | None],
+    advance: Callable[[S, E], S],
+    prepare: Callable[[E], E],
+) -> Observable[E]:
+    """The loop of a state machine as one cold Observable: perform, fold each event into the state, and again, until there is nothing to do.
+
+    It is flat: a round that ends at once is followed by a turn of a `while`, not by a deeper call, so ten thousand rounds cost no stack.
+    Every round is subscribed in a copy of the subscriber's context, not in the context that the last round's task happened to have.
+
+    Args:
+        start: the first state.
+        perform: the next round's events; None ends the stream.
+        advance: folds one event into the state.
+        prepare: what is done to an event before it is folded and shown.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        context = copy_context()
+        current = SerialDisposable()
+        state = start
+        turning, due, over = False, True, False
+
+        def on_next(event: E) -> None:
+            nonlocal state
+            event = prepare(event)
+            state = advance(state, event)
+            observer.on_next(event)
+
+        def on_completed() -> None:
+            nonlocal due
+            due = True
+            if not turning:
+                turn()
+
+        def turn() -> None:
+            nonlocal turning, due
+            turning = True
+            while due and not over:
+                due = False
+                events = perform(state)
+                if events is None:
+                    observer.on_completed()
+                    return
+                single = SingleAssignmentDisposable()
+                current.disposable = single
+                single.disposable = context.copy().run(
+                    events.subscribe, on_next, observer.on_error, on_completed, scheduler=scheduler
+                )
+            turning = False
+
+        def dispose() -> None:
+            nonlocal over
+            over = True
+            current.dispose()
+
+        turn()
+        return Disposable(dispose)
+
+    return Observable(subscribe)
+
+
+class Signal(Generic[T]):
+    """A value that is set at most once, and tells those who wait for it; on one thread."""
+
+    __slots__ = ("_waiting", "value")
+
+    def __init__(self) -> None:
+        self.value: T | None = None
+        self._waiting: list[Callable[[], None]] = []
+
+    def fire(self, value: T) -> None:
+        """Set the value; a second time does nothing."""
+        if self.value is None:
+            self.value = value
+            waiting, self._waiting = self._waiting, []
+            for action in waiting:
+                action()
+
+    def wait(self, action: Callable[[], None]) -> Callable[[], None]:
+        """Call the action when the value is set; the returned function calls it off."""
+        self._waiting.append(action)
+
+        def forget() -> None:
+            if action in self._waiting:
+                self._waiting.remove(action)
+
+        return forget
+
+
+def stopped_by(signal: Signal[Exception], source: Observable[T]) -> Observable[T]:
+    """The source until the signal fires; then it is disposed of and the stream completes. The source's own error fires the signal."""
+
+    def subscribe(
+        observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        if signal.value is not None:
+            observer.on_completed()
+            return Disposable()
+        upstream = SingleAssignmentDisposable()
+
+        def stop() -> None:
+            upstream.dispose()
+            observer.on_completed()
+
+        forget = signal.wait(stop)
+
+        def on_completed() -> None:
+            forget()
+            observer.on_completed()
+
+        def dispose() -> None:
+            forget()
+            upstream.dispose()
+
+        upstream.disposable = source.subscribe(
+            observer.on_next, signal.fire, on_completed, scheduler=scheduler
+        )
+        return Disposable(dispose)
+
+    return Observable(subscribe)
+
+
+# ------------------------------------------------------------------------------------------------- Observables that live on one loop
+
+
+class OnLoop(Observable[T]):
+    """An Observable whose subscriptions live on one event loop's thread, from whichever thread they are made.
+
+    Time operators behind it run on that loop instead of starting timer threads, also after `pipe`.
+    """
+
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        """The loop; None when there is nothing left to wait for, so that any thread will do."""
+        raise NotImplementedError
+
+    def _attach(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        """Subscribe, on the loop's thread."""
+        raise NotImplementedError
+
+    def _subscribe_core(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        home = self._home()
+        if home is None:
+            return self._attach(observer, scheduler)
+        scheduler = scheduler or AsyncIOScheduler(home)
+        if running_loop() is home:
+            return self._attach(observer, scheduler)
+        single = SingleAssignmentDisposable()
+
+        def attach() -> None:
+            if not single.is_disposed:
+                single.disposable = self._attach(observer, scheduler)
+
+        on_loop(home, attach, context=copy_context())
+        return Disposable(lambda: on_loop(home, single.dispose))
+
+    def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # type: ignore[override]  # the overloads of the base stay valid
+        """Compose operators as `Observable.pipe` does; the outcome lives on the same loop."""
+        composed = compose(self, *operators)
+        return (
+            _Piped(self, cast("Observable[Any]", composed)) if isinstance(composed, Observable) else composed
+        )
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """The last item; works on any loop."""
+        return last(self).__await__()
+
+
+async def last(source: Observable[T]) -> T:
+    """Subscribe and wait for the last item; cancelling the wait disposes.
+
+    Raises:
+        SequenceContainsNoElementsError: the stream was empty.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+    newest: list[T] = []
+
+    def settle(error: Exception | None = None) -> None:
+        if outcome.done():
+            return
+        if error is not None or not newest:
+            outcome.set_exception(error or SequenceContainsNoElementsError())
+        else:
+            outcome.set_result(newest[0])
+
+    subscription = source.subscribe(
+        lambda item: newest.__setitem__(slice(None), [item]),
+        lambda error: on_loop(loop, lambda: settle(error)),
+        lambda: on_loop(loop, settle),
+    )
+    try:
+        return await outcome
+    finally:
+        subscription.dispose()
+
+
+class _Piped(OnLoop[T]):
+    def __init__(self, source: OnLoop[Any], composed: Observable[T]) -> None:
+        super().__init__()
+        self._source = source
+        self._composed = composed
+
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        return self._source._home()  # noqa: SLF001  the same class's part
+
+    def _attach(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        return self._composed.subscribe(observer, scheduler=scheduler)

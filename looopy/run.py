@@ -1,0 +1,387 @@
+"""One execution of a task, shared: an Observable of its events that any number may watch, await, iterate or cancel.
+
+`loop.py` gives a cold stream; `Run` makes it run once. It keeps every event, so that a late subscriber sees all of them; it delivers them one
+at a time, so that an event emitted inside a handler never overtakes the one being handled; and it keeps subscribers apart, so that one
+that raises harms nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any, cast
+
+import reactivex as rx
+from reactivex import Observable, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+
+from looopy.errors import LooopyError, TaskCanceled, WrongThread
+from looopy.events import (
+    ContentDelta,
+    Event,
+    Failure,
+    InputRequired,
+    LLMResponse,
+    TaskState,
+    ThoughtDelta,
+    ToolCallDelta,
+    ToolProgress,
+)
+from looopy.loop import Execution
+from looopy.messages import Message, Usage
+from looopy.reactive import Gate, OnLoop, from_awaitable, gate, loop_here, on_loop, running_loop
+from looopy.reader import Events, Overflow
+from looopy.state import LoopState
+
+REPLAY = 10_000
+"""How many events are kept for late subscribers before deltas and progress are dropped: first those of finished model calls, then the older half
+of the rest. Their sum is in `llm-response` and `tool-complete`, and those, like all other events, are never dropped."""
+
+_PASSING = (ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        output: the text of the answer; what there was of it when the run ended early.
+        status: "completed", "failed", "canceled" or "input-required".
+        messages: the conversation, without the system prompt; a model can go on from it.
+        usage: tokens of all model calls.
+        cost: US dollars, of the calls whose price is known; None while none is.
+        iterations: model calls made.
+        waiting: the questions that `resume` must answer, when the status is "input-required".
+        error: why it failed or was canceled.
+        task_id: the task.
+        context_id: the conversation.
+        trace_id: 32 hex digits that group the run's model calls in the proxy's logs and in Langfuse.
+    """
+
+    output: str
+    status: TaskState
+    messages: tuple[Message, ...]
+    usage: Usage
+    cost: float | None
+    iterations: int
+    waiting: tuple[InputRequired, ...]
+    error: Failure | None
+    task_id: str
+    context_id: str
+    trace_id: str
+
+
+class Run(OnLoop[Event]):
+    """A task being worked on, as `Observable[Event]`.
+
+    Nothing happens before the first subscriber (`subscribe`, `async for`, `await`, `result`, `start`); then there is one execution however many
+    subscribe, and late ones get everything from the start. When the last one leaves, the run is cancelled.
+
+    It lives on the loop of whoever came first: the loop that runs in that thread, else looopy's background loop. All of its
+    handlers are called there. A handler that raises is reported to that loop's exception handler, and the run goes on.
+
+    Attributes:
+        task_id: the task.
+        context_id: the conversation.
+        trace_id: groups the run's model calls in the proxy's logs.
+    """
+
+    def __init__(
+        self,
+        execute: Callable[[], Execution | Awaitable[Execution]],
+        *,
+        task_id: str,
+        context_id: str,
+        trace_id: str,
+    ) -> None:
+        super().__init__()
+        self.task_id = task_id
+        self.context_id = context_id
+        self.trace_id = trace_id
+        self._execute = execute
+        self._execution: Execution | None = None
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._context = copy_context()
+        self._gate = Gate()
+        self._log: list[Event] = []
+        self._room = REPLAY
+        self._queue: deque[Event] = deque()
+        self._subscribers: tuple[_Subscriber, ...] = ()
+        self._begun = False
+        self._delivering = False
+        self._ended = False
+        self._over = False
+        self._bug: Exception | None = None
+        self._cancelled: TaskCanceled | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run {self.task_id} {self.status}>"
+
+    # ------------------------------------------------------------------------------------------------------------- to look at
+
+    @property
+    def state(self) -> LoopState | None:
+        """The task's state after the newest event; None before it began."""
+        return self._execution.state if self._execution else None
+
+    @property
+    def status(self) -> TaskState:
+        """Where the task stands."""
+        return self._execution.state.status.state if self._execution else "submitted"
+
+    @property
+    def done(self) -> bool:
+        """Whether the last event has been delivered."""
+        return self._over
+
+    # ---------------------------------------------------------------------------------------------------------------- to use
+
+    def start(self) -> Run:
+        """Begin now, and go on with nobody watching. Returns the run itself."""
+        self.subscribe(_ignore, _ignore)
+        return self
+
+    def cancel(self, reason: str = "cancelled by the caller") -> None:
+        """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing."""
+        error = TaskCanceled(f"the run was cancelled: {reason}", reason=reason)
+        with self._lock:
+            self._cancelled = self._cancelled or error
+            loop = self._loop
+        if loop is not None:
+            on_loop(loop, lambda: self._execution and self._execution.interrupt(error))
+
+    def events(self, *, after: int = 0, buffer: int = 256, overflow: Overflow = "wait") -> Events:
+        """The events for `async for`, from the start or from a cursor; leaving the loop unsubscribes at once.
+
+        Args:
+            after: skip events up to and including this `seq`.
+            buffer: how many events this reader may lag behind.
+            overflow: what happens when it lags more.
+        """
+        return Events(self, gate=self._gate, after=after, buffer=buffer, overflow=overflow)
+
+    def __aiter__(self) -> Events:
+        return self.events()
+
+    def __await__(self) -> Generator[Any, None, RunResult]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a run's outcome is more than its last event
+        """The result; raises what ended the run early, with `.result` holding what was reached."""
+        return self._finished().__await__()
+
+    def result(self, timeout: float | None = None) -> RunResult:
+        """The result, for code without an event loop: blocks until the run is over.
+
+        Args:
+            timeout: seconds to wait; the run is cancelled when they are over. None waits for ever.
+
+        Raises:
+            WrongThread: an event loop runs in this thread, and blocking would stop it; write `await run`.
+            TimeoutError: it took longer.
+            LooopyError: what ended the run early, with `.result` holding what was reached.
+        """
+        if running_loop() is not None:
+            raise WrongThread(
+                "run.result() would block the event loop that runs in this thread: write `await run` instead"
+            )
+        over = threading.Event()
+        subscription = self.subscribe(_ignore, lambda _: over.set(), over.set)
+        try:
+            if not over.wait(timeout):
+                raise TimeoutError(
+                    f"run.result(timeout={timeout:g}): the run was not over by then, and is cancelled now"
+                )
+        finally:
+            subscription.dispose()
+        return self._outcome()
+
+    async def _finished(self) -> RunResult:
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def settle(_: Exception | None = None) -> None:
+            on_loop(loop, lambda: over.done() or over.set_result(None))
+
+        subscription = self.subscribe(_ignore, settle, settle)
+        try:
+            await over
+        finally:
+            subscription.dispose()
+        return self._outcome()
+
+    def _outcome(self) -> RunResult:
+        if self._bug is not None:
+            raise self._bug
+        execution = cast("Execution", self._execution)  # a run that ended without a bug had one
+        result, error = self._result(execution), execution.error
+        if error is None:
+            return result
+        if isinstance(error, LooopyError):
+            error.result = result
+        raise error
+
+    def _result(self, execution: Execution) -> RunResult:
+        state = execution.state
+        return RunResult(
+            output=state.output,
+            status=state.status.state,
+            messages=state.messages,
+            usage=state.usage,
+            cost=state.cost,
+            iterations=state.iteration,
+            waiting=state.waiting,
+            error=state.error,
+            task_id=self.task_id,
+            context_id=self.context_id,
+            trace_id=self.trace_id,
+        )
+
+    # ------------------------------------------------------------------------------- the hub; all of it runs on the run's loop
+
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        with self._lock:
+            if self._over:
+                return None
+            if self._loop is None:
+                self._loop = loop_here()
+                self._context = copy_context()
+            loop = self._loop
+        if loop.is_closed():
+            # Nobody is left to carry the run on, so it ends here, on the thread that asks.
+            self._close_down(
+                TaskCanceled("the run's event loop was closed before it was over", reason="event loop closed")
+            )
+            return None
+        return loop
+
+    def _attach(
+        self,
+        observer: abc.ObserverBase[Event],
+        scheduler: abc.SchedulerBase | None,  # noqa: ARG002
+    ) -> abc.DisposableBase:
+        subscriber = _Subscriber(self, observer)
+        for event in self._log.copy():
+            subscriber.deliver(event)
+        if self._over:
+            subscriber.finish(self._bug)
+        elif not subscriber.left:
+            self._subscribers = (*self._subscribers, subscriber)
+            if not self._begun:
+                self._begin()
+        return Disposable(subscriber.leave)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._context.run(gate.set, self._gate)
+        self._context.run(rx.defer(lambda _: self._opened()).subscribe, self._emit, self._end, self._end)
+
+    def _opened(self) -> Observable[Event]:
+        execution = self._execute()
+        if isinstance(execution, Execution):
+            return self._under_way(execution)
+        return from_awaitable(lambda: execution).pipe(ops.flat_map(self._under_way))
+
+    def _under_way(self, execution: Execution) -> Observable[Event]:
+        self._execution = execution
+        self.context_id = execution.state.context_id
+        if self._cancelled is not None:
+            execution.interrupt(self._cancelled)
+        return execution.events
+
+    def _close_down(self, error: TaskCanceled) -> None:
+        if self._execution is not None:
+            self._execution.interrupt(error)
+        if not self._over:
+            self._end(error)
+
+    def _emit(self, event: Event) -> None:
+        self._queue.append(event)
+        self._deliver()
+
+    def _end(self, error: Exception | None = None) -> None:
+        self._ended = True
+        self._bug = error
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Queue and drain: what a handler causes is delivered after what it handles."""
+        if self._delivering:
+            return
+        self._delivering = True
+        while self._queue:
+            event = self._queue.popleft()
+            if len(self._log) >= self._room:
+                self._shorten()
+            self._log.append(event)
+            for subscriber in self._subscribers:
+                subscriber.deliver(event)
+        self._delivering = False
+        if self._ended and not self._over:
+            with self._lock:
+                self._over = True
+            for subscriber in self._subscribers:
+                subscriber.finish(self._bug)
+            self._subscribers = ()
+
+    def _shorten(self) -> None:
+        finished = max(
+            (place for place, event in enumerate(self._log) if isinstance(event, LLMResponse)), default=0
+        )
+        old = max(finished, len(self._log) // 2)
+        self._log[:old] = [event for event in self._log[:old] if not isinstance(event, _PASSING)]
+        self._room = max(REPLAY, 2 * len(self._log))
+
+    def left(self, subscriber: _Subscriber) -> None:
+        """A subscriber has gone; with the last one goes the run."""
+        self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
+        if not self._subscribers and not self._over:
+            self.cancel("its last subscriber left")
+
+    def report(self, error: Exception) -> None:
+        """Tell the loop of a subscriber that raised."""
+        context = {"message": f"a subscriber of {self!r} raised; the run goes on", "exception": error}
+        (self._loop or loop_here()).call_exception_handler(context)
+
+
+def _ignore(_: object) -> None:
+    """A subscriber that only wants the run to go on."""
+
+
+class _Subscriber:
+    """One subscription, kept apart from the others."""
+
+    __slots__ = ("_observer", "_run", "left")
+
+    def __init__(self, run: Run, observer: abc.ObserverBase[Event]) -> None:
+        self._run = run
+        self._observer = observer
+        self.left = False
+
+    def deliver(self, event: Event) -> None:
+        if self.left:
+            return
+        try:
+            self._observer.on_next(event)
+        except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
+            self._run.report(error)
+
+    def finish(self, bug: Exception | None) -> None:
+        if self.left:
+            return
+        self.left = True
+        try:
+            if bug is None:
+                self._observer.on_completed()
+            else:
+                self._observer.on_error(bug)
+        except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
+            self._run.report(error)
+
+    def leave(self) -> None:
+        if not self.left:
+            self.left = True
+            self._run.left(self)
