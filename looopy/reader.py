@@ -28,15 +28,15 @@ class Events(AsyncIterator[Event]):
     def __init__(
         self, source: Observable[Event], *, gate: Gate, after: int, buffer: int, overflow: Overflow
     ) -> None:
-        if buffer < 1:
-            raise ConfigurationError(
-                f"buffer={buffer}: a reader needs room for at least one event", argument="buffer"
-            )
         self._source = source
         self._letters = _Letters(
             gate, after=after, buffer=1 if overflow == "latest" else buffer, overflow=overflow
         )
         self._subscription: abc.DisposableBase | None = None
+        if buffer < 1:
+            raise ConfigurationError(
+                f"buffer={buffer}: a reader needs room for at least one event", argument="buffer"
+            )
 
     def __aiter__(self) -> Events:
         return self

@@ -1,0 +1,138 @@
+"""`async for` over a run: a bounded buffer, a rule for lagging, and leaving at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from reactivex import Observable
+
+from looopy import AgentLoop, LLMRequest, Message
+from looopy.errors import BufferOverflow, ConfigurationError
+from looopy.events import ContentDelta, LLMEvent, LLMResponse
+from looopy.reactive import from_aiter
+from looopy.testing import ScriptedModel, says, stalls
+
+
+class Counting:
+    """A model that counts the pieces it has been asked for, and could go on for long."""
+
+    def __init__(self, pieces: int) -> None:
+        self.pieces = pieces
+        self.made = 0
+
+    def call(self, _: LLMRequest, /) -> Observable[LLMEvent]:
+        async def answer() -> AsyncIterator[LLMEvent]:
+            for _ in range(self.pieces):
+                self.made += 1
+                yield ContentDelta(delta="x")
+            yield LLMResponse(message=Message.assistant("x" * self.pieces))
+
+        return from_aiter(answer)
+
+
+async def test_leaving_the_loop_ends_the_run_while_it_is_still_held() -> None:
+    model = ScriptedModel(says("Hel") + stalls())
+    run = AgentLoop(llm_provider=model).execute("Hi")
+
+    async for event in run:
+        if isinstance(event, ContentDelta):
+            break
+
+    assert (run.status, model.disposed) == ("canceled", 1)
+
+
+async def test_each_loop_over_a_run_starts_from_the_first_event() -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says("Hello"))).execute("Hi").start()
+
+    assert [event.seq async for event in run] == [event.seq async for event in run] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_cursor_skips_what_was_seen() -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says("Hello"))).execute("Hi").start()
+
+    assert [event.seq async for event in run.events(after=4)] == [5, 6]
+
+
+async def test_a_slow_reader_holds_the_run_back_up_to_the_model() -> None:
+    model = Counting(2_000)
+    run = AgentLoop(llm_provider=model).execute("Hi")
+    lead: list[int] = []
+    read = 0
+
+    async for _ in run.events(buffer=16):
+        read += 1
+        lead.append(model.made - read)
+        await asyncio.sleep(0)
+
+    assert model.made == 2_000
+    assert max(lead) <= 16 + 1
+
+
+async def test_a_reader_that_leaves_no_longer_holds_the_others_back() -> None:
+    run = AgentLoop(llm_provider=Counting(500)).execute("Hi")
+    slow = run.events(buffer=1)
+    await anext(slow)
+    others = asyncio.ensure_future(run)
+    await asyncio.sleep(0)
+
+    await slow.aclose()
+
+    async with asyncio.timeout(5):
+        assert len((await others).output) == 500
+
+
+@pytest.mark.parametrize(("overflow", "kept"), [("drop-oldest", 4), ("latest", 1)])
+async def test_a_lagging_reader_may_choose_to_lose_the_oldest(overflow: str, kept: int) -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi")
+    reader = run.events(buffer=4, overflow=overflow)  # pyright: ignore[reportArgumentType]
+
+    # The scripted model says everything at once, so the reader is 13 events behind before it reads the first.
+    seen = [event.seq async for event in reader]
+
+    assert seen == list(range(14 - kept, 14))
+
+
+async def test_a_lagging_reader_may_choose_an_error() -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi").start()
+
+    with pytest.raises(BufferOverflow, match="more than 4 events behind") as caught:
+        [event async for event in run.events(buffer=4, overflow="error")]
+
+    assert caught.value.size == 4
+
+
+async def test_after_its_end_a_reader_stays_ended() -> None:
+    reader = AgentLoop(llm_provider=ScriptedModel(says("Hello"))).execute("Hi").events()
+    assert len([event async for event in reader]) == 6
+    with pytest.raises(StopAsyncIteration):
+        await anext(reader)
+
+
+async def test_a_reader_without_room_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="room for at least one"):
+        AgentLoop(llm_provider=ScriptedModel()).execute("Hi").events(buffer=0)
+
+
+async def test_the_first_event_of_a_burst_reaches_an_async_for_before_a_hundredth_of_it_is_made() -> None:
+    model = Counting(2_000)
+    run = AgentLoop(llm_provider=model).execute("Hi")
+
+    async for event in run:
+        if isinstance(event, ContentDelta):
+            assert model.made <= 20
+            break
+
+
+async def test_a_reader_waits_without_spinning_until_something_comes() -> None:
+    model = ScriptedModel(says("Hel") + stalls())
+    run = AgentLoop(llm_provider=model).execute("Hi").start()
+    reader = run.events(after=4)
+    arrival = asyncio.ensure_future(anext(reader))
+    await asyncio.sleep(0)
+    assert not arrival.done()
+
+    run.cancel()
+
+    assert (await arrival).kind == "llm-response"

@@ -1,0 +1,325 @@
+"""A run is shared, replayed, isolated from its subscribers, and lives on one loop whoever watches from wherever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import pytest
+from reactivex import operators as ops
+
+from looopy import AgentLoop, Run, RunResult, Usage
+from looopy.errors import LooopyError, NotResumable, TaskCanceled, WrongThread
+from looopy.events import ContentDelta, Event, LLMResponse, StatusUpdate
+from looopy.run import REPLAY
+from looopy.stores.memory import InMemoryStateStore
+from looopy.testing import ScriptedModel, says, stalls
+
+KINDS = [
+    "task",
+    "status-update",
+    "llm-call",
+    "content-delta",
+    "content-delta",
+    "llm-response",
+    "status-update",
+]
+
+
+def hello(*, usage: Usage | None = None) -> AgentLoop:
+    return AgentLoop(llm_provider=ScriptedModel(otherwise=lambda _: says("Hel", "lo", usage=usage)))
+
+
+def stalled() -> tuple[AgentLoop, ScriptedModel]:
+    model = ScriptedModel(says("Hel") + stalls())
+    return AgentLoop(llm_provider=model), model
+
+
+async def test_the_result_holds_what_the_run_came_to() -> None:
+    usage = Usage(input_tokens=3, output_tokens=2)
+    run = hello(usage=usage).execute("Hi", task_id="t", context_id="c")
+
+    result = await run
+
+    assert result == RunResult(
+        output="Hello",
+        status="completed",
+        messages=result.messages,
+        usage=usage,
+        cost=None,
+        iterations=1,
+        waiting=(),
+        error=None,
+        task_id="t",
+        context_id="c",
+        trace_id=run.trace_id,
+    )
+    assert [(message.role, message.text) for message in result.messages] == [
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+    ]
+    assert repr(run) == "<Run t completed>"
+
+
+async def test_nothing_happens_before_the_first_subscriber() -> None:
+    model = ScriptedModel(says("Hello"))
+    run = AgentLoop(llm_provider=model).execute("Hi")
+    await asyncio.sleep(0)
+
+    assert (run.status, run.state, run.done, model.requests) == ("submitted", None, False, [])
+
+
+async def test_a_late_subscriber_sees_everything_from_the_start_and_then_the_rest() -> None:
+    agent, _ = stalled()
+    run = agent.execute("Hi").start()
+    early: list[str] = []
+
+    run.subscribe(lambda event: early.append(event.kind))
+    run.cancel()
+
+    assert early == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"]
+
+
+async def test_a_subscriber_that_raises_is_reported_and_harms_nobody() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    run = hello().execute("Hi")
+    raised: list[str] = []
+    seen: list[str] = []
+
+    def bad(event: Event) -> None:
+        raised.append(event.kind)
+        raise RuntimeError("a subscriber's bug")
+
+    def bad_end() -> None:
+        raise RuntimeError("a bug at the end")
+
+    run.subscribe(bad, on_completed=bad_end)
+    run.subscribe(lambda event: seen.append(event.kind))
+    result = await run
+
+    assert result.output == "Hello"
+    assert seen == raised == KINDS
+    assert [str(context["exception"]) for context in reported] == ["a subscriber's bug"] * 7 + [
+        "a bug at the end"
+    ]
+
+
+async def test_an_event_caused_inside_a_handler_never_overtakes_the_one_being_handled() -> None:
+    run = stalled()[0].execute("Hi")
+    second: list[str] = []
+
+    def cancelling(event: Event) -> None:
+        if isinstance(event, ContentDelta):
+            run.cancel()
+
+    run.subscribe(cancelling)
+    run.subscribe(lambda event: second.append(event.kind))
+
+    assert second == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"]
+
+
+async def test_take_leaves_the_run_and_so_ends_it() -> None:
+    agent, model = stalled()
+    run = agent.execute("Hi")
+
+    kinds = await run.pipe(ops.map(lambda event: event.kind), ops.take(4), ops.to_list())
+
+    assert kinds == ["task", "status-update", "llm-call", "content-delta"]
+    assert (run.status, model.disposed) == ("canceled", 1)
+
+
+async def test_a_subscriber_that_leaves_during_the_replay_is_not_kept() -> None:
+    run = hello().execute("Hi").start()
+
+    assert await run.pipe(ops.map(lambda event: event.kind), ops.first()) == "task"
+
+
+async def test_time_operators_run_on_the_runs_loop_and_start_no_timer_thread() -> None:
+    run = stalled()[0].execute("Hi")
+    threads: set[str] = set()
+
+    def note(_: object) -> None:
+        threads.add(threading.current_thread().name)
+
+    with pytest.raises(Exception, match="Timeout"):
+        await run.debounce(0.001).do_action(note).timeout(0.02)
+
+    assert threads == {threading.current_thread().name}
+    assert run.status == "canceled"
+
+
+async def test_cancel_before_the_start_ends_the_run_as_soon_as_somebody_looks() -> None:
+    model = ScriptedModel(says("never"))
+    run = AgentLoop(llm_provider=model).execute("Hi")
+    run.cancel("changed my mind")
+    run.cancel("again")
+
+    kinds = [event.kind async for event in run]
+
+    assert kinds == ["task", "status-update", "status-update"]
+    assert model.requests == []
+    with pytest.raises(TaskCanceled, match="changed my mind") as caught:
+        await run
+    assert caught.value.reason == "changed my mind"
+
+
+async def test_cancelling_twice_or_after_the_end_changes_nothing() -> None:
+    run = hello().execute("Hi")
+    result = await run
+    run.cancel()
+    assert await run == result
+
+
+async def test_cancelling_the_await_of_the_only_watcher_cancels_the_run() -> None:
+    agent, model = stalled()
+    run = agent.execute("Hi")
+    waiting = asyncio.ensure_future(run)
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    assert (run.status, model.disposed) == ("canceled", 1)
+
+
+async def test_a_blocking_result_on_a_loops_own_thread_says_what_to_write_instead() -> None:
+    with pytest.raises(WrongThread, match="await run"):
+        hello().execute("Hi").result()
+
+
+def test_without_any_loop_result_blocks_until_the_run_is_over() -> None:
+    assert hello().execute("Hi").result(timeout=5).output == "Hello"
+
+
+def test_result_raises_what_ended_the_run() -> None:
+    run = stalled()[0].execute("Hi").start()
+    run.cancel()
+    with pytest.raises(TaskCanceled) as caught:
+        run.result(timeout=5)
+    assert caught.value.result.status == "canceled"
+
+
+def test_result_with_a_timeout_gives_up_and_cancels() -> None:
+    run = stalled()[0].execute("Hi")
+    with pytest.raises(TimeoutError, match=r"timeout=0\.01"):
+        run.result(timeout=0.01)
+    with pytest.raises(TaskCanceled):
+        run.result(timeout=5)
+
+
+def test_events_reach_a_subscriber_of_another_thread_and_dispose_works_from_there() -> None:
+    agent, model = stalled()
+    run = agent.execute("Hi")
+    spoken, over = threading.Event(), threading.Event()
+
+    subscription = run.subscribe(lambda event: spoken.set() if isinstance(event, ContentDelta) else None)
+    assert spoken.wait(5)
+    run.subscribe(on_completed=over.set)
+    subscription.dispose()
+    assert not over.is_set()
+    run.cancel()
+
+    assert over.wait(5)
+    assert model.disposed == 1
+
+
+def test_a_run_can_be_awaited_from_another_loop_than_its_own() -> None:
+    run = hello().execute("Hi").start()
+
+    async def elsewhere() -> tuple[str, list[str]]:
+        return (await run).output, [event.kind async for event in run]
+
+    assert asyncio.run(elsewhere()) == ("Hello", KINDS)
+
+
+def test_a_run_whose_loop_was_closed_is_canceled_and_says_so() -> None:
+    agent, _ = stalled()
+    runs: list[Run] = []
+
+    async def abandon() -> None:
+        runs.append(agent.execute("Hi").start())
+
+    asyncio.run(abandon())
+
+    with pytest.raises(TaskCanceled, match="event loop was closed"):
+        runs[0].result(timeout=5)
+    assert runs[0].status == "canceled"
+
+
+def test_a_finished_run_can_be_watched_after_its_loop_is_gone() -> None:
+    async def main() -> Run:
+        run = hello().execute("Hi")
+        await run
+        return run
+
+    run = asyncio.run(main())
+    kinds: list[str] = []
+    run.subscribe(lambda event: kinds.append(event.kind))
+    assert kinds == KINDS
+    assert run.result().output == "Hello"
+
+
+async def test_beyond_its_room_the_log_drops_deltas_and_nothing_else() -> None:
+    long = says(*("x" for _ in range(2 * REPLAY)))
+    run = AgentLoop(llm_provider=ScriptedModel(long)).execute("Hi").start()
+    await run
+
+    late = [event async for event in run]
+
+    assert len(late) <= REPLAY + 10
+    assert [event.kind for event in late if not isinstance(event, ContentDelta)] == [
+        "task",
+        "status-update",
+        "llm-call",
+        "llm-response",
+        "status-update",
+    ]
+    response = next(event for event in late if isinstance(event, LLMResponse))
+    assert response.message.text == "x" * 2 * REPLAY
+
+
+async def test_resuming_what_is_not_there_ends_with_the_error_and_no_event() -> None:
+    agent = AgentLoop(llm_provider=ScriptedModel(), task_state_store=InMemoryStateStore())
+    run = agent.resume("nobody")
+    seen: list[Event] = []
+    errors: list[Exception] = []
+
+    run.subscribe(seen.append, errors.append)
+    with pytest.raises(NotResumable, match="nobody"):
+        await run
+
+    assert seen == []
+    assert [type(error) for error in errors] == [NotResumable]
+
+
+async def test_two_hundred_runs_at_once_do_not_mix() -> None:
+    model = ScriptedModel(otherwise=lambda request: says(request.messages[-1].text))
+    agent = AgentLoop(llm_provider=model)
+
+    results = await asyncio.gather(*(agent.execute(f"say {n}") for n in range(200)))
+
+    assert [result.output for result in results] == [f"say {n}" for n in range(200)]
+
+
+async def test_a_dropped_run_leaves_no_garbage_that_warns() -> None:
+    agent, model = stalled()
+    agent.execute("never watched")
+    subscription = agent.execute("Hi").subscribe()
+    subscription.dispose()
+    del subscription
+    gc.collect()
+    assert model.disposed == 1
+
+
+async def test_a_looopy_error_keeps_the_result_and_the_last_event_says_the_same() -> None:
+    run = stalled()[0].execute("Hi").start()
+    run.cancel("enough")
+    with pytest.raises(LooopyError) as caught:
+        await run
+    last = [event async for event in run][-1]
+    assert isinstance(last, StatusUpdate)
+    assert last.error == caught.value.result.error
