@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from benchmarks.loops import PROMPT, add, ignore
-from looopy import AgentLoop, ContentDelta, Event, LiteLLMProvider, Run
+from looopy import AgentLoop, Event, LiteLLMProvider, Run
+from looopy.events import ContentDelta
 
 
 class LooopyLoop:

@@ -20,7 +20,7 @@ from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
 from benchmarks.measure import Row, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
-from looopy import ContentDelta
+from looopy.events import ContentDelta
 
 TWO_TURNS = "iterations-1"
 BURST = 2000
