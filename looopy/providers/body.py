@@ -1,0 +1,161 @@
+"""A request as the bytes of `POST /v1/chat/completions`.
+
+What is the same in every call of a provider is made once; messages and tools bring their own bytes, made once each. So a conversation of a
+thousand turns is joined, never serialised anew. Nothing here does I/O; `litellm.py` sends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from looopy.errors import ConfigurationError
+from looopy.messages import JSON, Message
+from looopy.ports import LLMRequest, ToolDefinition
+
+_OURS = ("messages", "model", "stream")
+"""Fields of the body that are set in their own place."""
+
+_TAKES_TEMPERATURE = re.compile(
+    r"(?:^|[/.])(?:gpt-3\.5|gpt-4|chatgpt-4o|claude-(?:2|3|instant)|claude-haiku-4-5|gemini-[12]\.|gemini-pro|command-r|mistral-)"
+    r"|^ollama(?:_chat)?/"
+)
+"""Models known to take `temperature`. Newer ones of OpenAI and Anthropic refuse every sampling parameter (HTTP 400)."""
+
+
+def takes_temperature(model: str) -> bool:
+    """Whether the model is known to take `temperature`; False for the unknown ones."""
+    return bool(_TAKES_TEMPERATURE.search(model))
+
+
+class _Constant(NamedTuple):
+    """What calls with the same configuration have in common."""
+
+    head: bytes  # a JSON object without its last brace
+    tools: bytes  # tools that the user's own fields bring, comma-separated
+    metadata: dict[str, JSON]
+    given: Collection[str]  # names in the user's own fields
+
+
+class Body:
+    """The part of the request that a configuration decides.
+
+    Args:
+        model: the name to ask for where the request has none.
+        fields: for a model's name, the fields of the body that each request has.
+        extra: the user's own fields, which win.
+
+    Raises:
+        ConfigurationError: `extra` has no JSON form, or sets what has its own place.
+    """
+
+    __slots__ = ("_constant", "_extra", "_fields", "_model", "_tools")
+
+    def __init__(
+        self, model: str, fields: Callable[[str], dict[str, JSON]], extra: Mapping[str, JSON]
+    ) -> None:
+        self._model = model
+        self._fields = fields
+        self._extra = extra
+        self._constant = _constant(fields(model), extra, "extra_params")
+        self._tools: tuple[Sequence[ToolDefinition], bytes] = ((), b"")
+
+    def of(self, request: LLMRequest) -> bytes:
+        """The body of one request.
+
+        Raises:
+            ConfigurationError: `request.params` have no JSON form, or set what has its own place.
+        """
+        model, constant = request.model or self._model, self._constant
+        if request.params or model != self._model:
+            constant = _constant(self._fields(model), {**self._extra, **request.params}, "params")
+        parts = [constant.head, b',"messages":[', _messages(request.messages, model), b"]"]
+        if tools := b",".join(wire for wire in (self._tools_of(request.tools), constant.tools) if wire):
+            parts += b',"tools":[', tools, b"]"
+            if request.tool_choice != "auto" and "tool_choice" not in constant.given:
+                parts += b',"tool_choice":', to_json(_tool_choice(request.tool_choice))
+        if bookkeeping := _bookkeeping(request, constant):
+            parts += b",", to_json(bookkeeping, inf_nan_mode="null")[1:-1]
+        parts.append(b"}")
+        return b"".join(parts)
+
+    def _tools_of(self, tools: Sequence[ToolDefinition]) -> bytes:
+        known, wire = self._tools
+        if known is not tools:
+            wire = b",".join([tool.wire for tool in tools])
+            self._tools = (tools, wire)
+        return wire
+
+
+def _check(params: Mapping[str, JSON], where: str) -> None:
+    for name in _OURS:
+        if name in params:
+            raise ConfigurationError(
+                f"{where} sets {name!r}, which has its own place: the model is an argument, the messages are the request's, "
+                "and every call is streamed",
+                argument=where,
+            )
+    for name, kind in (("metadata", Mapping), ("tools", Sequence)):
+        if name in params and not isinstance(params[name], kind):
+            raise ConfigurationError(
+                f"{where}: {name} must be a JSON {'object' if kind is Mapping else 'array'}", argument=where
+            )
+
+
+def _constant(fields: dict[str, JSON], extra: Mapping[str, JSON], where: str) -> _Constant:
+    _check(extra, where)
+    merged = {**fields, **extra}
+    if "max_completion_tokens" in merged:
+        merged.pop("max_tokens", None)
+    tools, metadata = merged.pop("tools", ()), merged.pop("metadata", {})
+    try:
+        head = to_json(merged, inf_nan_mode="null")[:-1]
+        tools = to_json(tools, inf_nan_mode="null")[1:-1]
+        to_json(metadata)
+    except (PydanticSerializationError, ValueError) as error:
+        raise ConfigurationError(f"{where} cannot be sent as JSON: {error}", argument=where) from None
+    return _Constant(head, tools, metadata, tuple(extra))
+
+
+def _messages(messages: Sequence[Message], model: str) -> bytes:
+    # What a provider wants back (signatures of thoughts) breaks a call to another: only the model that wrote it gets it (litellm#15601).
+    return b",".join(
+        [
+            message.wire_back if message.extra and message.model in ("", model) else message.wire
+            for message in messages
+        ]
+    )
+
+
+def _tool_choice(choice: str) -> JSON:
+    return choice if choice in ("required", "none") else {"type": "function", "function": {"name": choice}}
+
+
+def _bookkeeping(request: LLMRequest, constant: _Constant) -> dict[str, JSON]:
+    """Who asks, for the proxy's logs and Langfuse.
+
+    The session stands in both places: `litellm_session_id` alone leaves Langfuse without one, and the header `x-litellm-session-id` would
+    discard the trace id. LiteLLM consumes these fields; any other top-level one would reach the model's provider.
+    """
+    own = {
+        "session_id": request.session_id,
+        "trace_id": request.trace_id,
+        "parent_observation_id": request.parent_span_id,
+        "trace_name": request.trace_name,
+        "trace_user_id": request.user_id,
+        "tags": request.tags,
+    }
+    fields = {
+        "litellm_session_id": request.session_id,
+        "user": request.user_id,
+        "metadata": {name: value for name, value in own.items() if value} | constant.metadata,
+    }
+    # `metadata` is joined above; of the others the user's own win, and stand in the head already.
+    return {
+        name: value
+        for name, value in fields.items()
+        if value and (name == "metadata" or name not in constant.given)
+    }

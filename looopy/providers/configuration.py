@@ -1,0 +1,130 @@
+"""What `LiteLLMProvider` is told, checked, and as calls need it.
+
+`Arguments` are the constructor's, `Configuration` is what follows from them; both are values, and a call keeps the one that it began with.
+`litellm.py` stands above; nothing here does I/O but reading the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypedDict
+
+from looopy.errors import ConfigurationError
+from looopy.messages import JSON
+from looopy.providers.address import Address, address
+from looopy.providers.body import Body, takes_temperature
+from looopy.providers.clocks import Timeouts
+from looopy.providers.proxy import Proxy
+from looopy.providers.transport import Transport
+
+
+class _Default(float):
+    """A number that nobody chose: it is left out where the model could refuse it."""
+
+
+TEMPERATURE = _Default(0.7)
+TOP_P = _Default(1.0)
+
+
+class Options(TypedDict, total=False):
+    """What `LiteLLMProvider` takes beside the place, the key and the model."""
+
+    temperature: float
+    max_tokens: int | None
+    top_p: float
+    timeout: float | Timeouts
+    extra_params: Mapping[str, JSON] | None
+
+
+class Settings(Options, total=False):
+    """The arguments of `LiteLLMProvider`, for `update_config`."""
+
+    base_url: str | None
+    model: str | None
+    api_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The arguments as they were given; `LiteLLMProvider` describes them."""
+
+    base_url: str | None
+    model: str | None
+    api_key: str | None = field(repr=False)
+    temperature: float
+    max_tokens: int | None
+    top_p: float
+    timeout: float | Timeouts
+    extra_params: Mapping[str, JSON] | None
+
+    def check(self) -> None:
+        """Say which number cannot work.
+
+        Raises:
+            ConfigurationError: one is out of its range.
+        """
+        for name, good, allowed in (
+            ("temperature", 0 <= self.temperature <= 2, "from 0 to 2"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1, or None"),
+        ):
+            if not good:
+                raise ConfigurationError(f"{name}={getattr(self, name)!r} must be {allowed}", argument=name)
+
+    def fields(self, model: str) -> dict[str, JSON]:
+        """What every request to a model has in its body."""
+        fields: dict[str, JSON] = {
+            "model": model,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "drop_params": True,
+        }
+        if self.max_tokens is not None:
+            fields["max_tokens"] = self.max_tokens
+        if not isinstance(self.temperature, _Default) or takes_temperature(model):
+            fields["temperature"] = float(self.temperature)
+        if not isinstance(self.top_p, _Default):
+            fields["top_p"] = self.top_p
+        return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One checked set of arguments."""
+
+    address: Address
+    model: str
+    timeouts: Timeouts
+    proxy: Proxy = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    body: Body = field(repr=False)
+
+    @classmethod
+    def of(cls, arguments: Arguments, transport: Transport) -> Configuration:
+        """Check the arguments and find what is left to the environment.
+
+        Raises:
+            ConfigurationError: there is no URL or no model, or a value cannot work.
+        """
+        model = (arguments.model or os.environ.get("LITELLM_MODEL", "")).strip()
+        place = address(arguments.base_url, arguments.api_key, model=model)
+        if not model:
+            raise ConfigurationError(
+                "no model is named: pass model=, for example 'gpt-4o-mini', or set LITELLM_MODEL. "
+                f"To see what the proxy offers: curl {place.root}/v1/models",
+                argument="model",
+            )
+        arguments.check()
+        timeout = arguments.timeout
+        timeouts = timeout if isinstance(timeout, Timeouts) else Timeouts(call=timeout)
+        return cls(
+            address=place,
+            model=model,
+            timeouts=timeouts,
+            proxy=Proxy(place, timeouts, transport),
+            headers={"content-type": "application/json", "accept": "text/event-stream", **place.headers},
+            body=Body(model, partial(Arguments.fields, arguments), arguments.extra_params or {}),
+        )
