@@ -1,5 +1,9 @@
 """looopy: a reactive agent loop. Ask a model, run the tools it calls, ask again, until it answers; everything that happens is an event."""
+
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from looopy.agent import AgentLoop, Session
 from looopy.errors import (
@@ -28,6 +32,25 @@ from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, T
 from looopy.run import Run, RunResult
 from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
+
+if TYPE_CHECKING:
+    from looopy.providers.litellm import LiteLLMProvider
+    from looopy.providers.presets import LiteLLM
+    from looopy.tools.function import tool
+
+_AT_FIRST_USE = {
+    "LiteLLM": "looopy.providers.presets",
+    "LiteLLMProvider": "looopy.providers.litellm",
+    "tool": "looopy.tools.function",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What needs the HTTP client or the docstring parser is loaded when it is first used, not with `import looopy`."""
+    if name not in _AT_FIRST_USE:
+        raise AttributeError(f"module 'looopy' has no attribute {name!r}")
+    return getattr(import_module(_AT_FIRST_USE[name]), name)
+
 
 __all__ = [
     "AgentLoop",

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from looopy.errors import LooopyError, UnknownEvent
 from looopy.messages import JSON, FinishReason, Message, Part, Usage
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 TaskState: TypeAlias = Literal[
     "submitted", "working", "input-required", "auth-required", "completed", "failed", "canceled", "rejected"
@@ -345,10 +349,6 @@ Event: TypeAlias = (
 )
 """Every event of a run."""
 
-_EVENTS: TypeAdapter[Event] = TypeAdapter(
-    Annotated[Event, Field(discriminator="kind")], config=ConfigDict(defer_build=True)
-)
-
 E = TypeVar("E", bound=_Stamped)
 
 
@@ -374,9 +374,17 @@ def _copy(event: E) -> E:
     return blank
 
 
+@cache
+def _codec() -> TypeAdapter[Event]:
+    # Loaded at the first use: an agent that stores no event need not wait for all of pydantic.
+    from pydantic import Field, TypeAdapter  # noqa: PLC0415
+
+    return TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
 def dumps(event: Event) -> bytes:
     """The event as one line of JSON."""
-    return _EVENTS.dump_json(event)
+    return _codec().dump_json(event)
 
 
 def loads(line: bytes | str) -> Event:
@@ -386,7 +394,7 @@ def loads(line: bytes | str) -> Event:
         UnknownEvent: broken JSON, a kind that this version does not know, or fields that do not fit.
     """
     try:
-        return _EVENTS.validate_json(line)
+        return _codec().validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         given: object = first["input"]

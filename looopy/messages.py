@@ -10,11 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import math
+import mimetypes
+import re
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
-from pydantic import Field
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 JSON: TypeAlias = Any
 """A value as JSON knows it: None, bool, int, float, str, list of JSON, dict of str to JSON."""
@@ -27,31 +28,43 @@ FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "content_filte
 def jsonable(value: object) -> JSON:
     """Turn a Python value into plain JSON values that equal themselves after a round trip.
 
-    Dataclasses, pydantic models, dates, enums, sets and tuples become what pydantic makes of them; bytes become base64; NaN
+    Dataclasses, pydantic models, dates, enums, sets and tuples become what pydantic makes of them; bytes become URL-safe base64; NaN
     and infinities become text; lone surrogates in text become U+FFFD.
 
     Raises:
-        TypeError: a part of the value has no JSON form; the message names its type.
+        TypeError: a part of the value has no JSON form, or it is nested more than 180 levels deep; the message says which.
     """
-    if isinstance(value, str):
-        return _whole(value)
-    if value is None or isinstance(value, bool | int):
-        return value if type(value) in (type(None), bool, int) else to_jsonable_python(value)
+    if type(value) is str:
+        return whole(value)
+    if value is None or type(value) is bool or (type(value) is int and value.bit_length() < _SMALL):
+        return value
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
     try:
-        return from_json(to_json(value, bytes_mode="base64", inf_nan_mode="strings"), cache_strings=False)
-    except (PydanticSerializationError, ValueError) as error:
-        if "surrogate" in str(error):
-            return json.loads(
-                _whole(
-                    json.dumps(
-                        to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings"),
-                        ensure_ascii=False,
-                    )
-                )
-            )
+        return _within(to_json(value, bytes_mode="base64", inf_nan_mode="strings"))
+    except ValueError as error:
+        if "surrogate" not in str(error):
+            raise TypeError(str(error)) from None
+    try:
+        plain = to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings")
+        return jsonable(json.loads(whole(json.dumps(plain, ensure_ascii=False))))
+    except ValueError as error:
         raise TypeError(str(error)) from None
+
+
+_SMALL = 64
+"""Bits of a whole number that every reader of JSON takes."""
+
+_ENVELOPE = 20
+"""Levels of lists and objects that an event or a state may put around a value; pydantic reads 200 in all."""
+
+
+def _within(text: bytes) -> JSON:
+    """Parse JSON so that it can still be read with an envelope around it."""
+    value = from_json(b"[" * _ENVELOPE + text + b"]" * _ENVELOPE, cache_strings=False)
+    for _ in range(_ENVELOPE):
+        value = value[0]
+    return value
 
 
 def render(value: JSON) -> str:
@@ -59,8 +72,8 @@ def render(value: JSON) -> str:
     return value if isinstance(value, str) else to_json(value).decode()
 
 
-def _whole(text: str) -> str:
-    """Text that can be encoded: a lone surrogate (half of an emoji) would break every sink."""
+def whole(text: str) -> str:
+    """Text that can be encoded: a lone surrogate (half of an emoji, a byte of a file name) would break every sink."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -131,8 +144,16 @@ class ToolCall:
     problem: str = ""
 
 
+class _Kept:
+    """Room for what a message was turned into; no fields, so that it is neither compared nor stored."""
+
+    __slots__ = ("_wire", "_wire_back")
+    _wire: bytes
+    _wire_back: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(_Kept):
     """One message of a conversation.
 
     Attributes:
@@ -153,12 +174,6 @@ class Message:
     reasoning: str = ""
     extra: dict[str, JSON] = field(default_factory=dict[str, Any])
     model: str = ""
-    _wire: Annotated[bytes | None, Field(exclude=True)] = field(
-        default=None, init=False, repr=False, compare=False
-    )
-    _wire_back: Annotated[bytes | None, Field(exclude=True)] = field(
-        default=None, init=False, repr=False, compare=False
-    )
 
     @classmethod
     def system(cls, content: str) -> Message:
@@ -190,19 +205,23 @@ class Message:
     @property
     def wire(self) -> bytes:
         """The message in OpenAI's chat format, as JSON bytes without `extra`; made once."""
-        if self._wire is None:
+        try:
+            return self._wire
+        except AttributeError:
             object.__setattr__(self, "_wire", to_json(chat_format(self)))
-        return cast("bytes", self._wire)
+            return self._wire
 
     @property
     def wire_back(self) -> bytes:
         """As `wire`, with `extra` merged in: what goes back to the model that wrote the message; made once."""
         if not self.extra:
             return self.wire
-        if self._wire_back is None:
+        try:
+            return self._wire_back
+        except AttributeError:
             body = to_json({**self.extra, **chat_format(self)}, inf_nan_mode="null")
             object.__setattr__(self, "_wire_back", body)
-        return cast("bytes", self._wire_back)
+            return self._wire_back
 
 
 def chat_format(message: Message) -> dict[str, JSON]:
@@ -225,7 +244,7 @@ def chat_format(message: Message) -> dict[str, JSON]:
                     {
                         "id": call.id,
                         "type": "function",
-                        "function": {"name": call.name, "arguments": to_json(call.arguments).decode()},
+                        "function": {"name": _name(call.name), "arguments": render(call.arguments)},
                     }
                     for call in calls
                 ],
@@ -234,16 +253,24 @@ def chat_format(message: Message) -> dict[str, JSON]:
             return {"role": message.role, "content": _content(message.content)}
 
 
+def _name(name: str) -> str:
+    """A model may call a tool by a name that no API takes back: one bad name would make every further request fail."""
+    return _NO_NAME.sub("_", name)[:64] or "_"
+
+
+_NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
 def _content(content: str | tuple[Part, ...]) -> JSON:
     if isinstance(content, str):
-        return _whole(content)
+        return whole(content)
     return [_part(part) for part in content]
 
 
 def _part(part: Part) -> dict[str, JSON]:
     match part:
         case TextPart():
-            return {"type": "text", "text": _whole(part.text)}
+            return {"type": "text", "text": whole(part.text)}
         case DataPart():
             return {"type": "text", "text": to_json(part.data).decode()}
         case FilePart():
@@ -256,9 +283,17 @@ def _file(part: FilePart) -> dict[str, JSON]:
     if family == "image":
         return {"type": "image_url", "image_url": {"url": url}}
     if family == "audio" and part.data:
-        return {"type": "input_audio", "input_audio": {"data": part.data, "format": form}}
-    body = {"file_id": part.url} if part.url else {"file_data": url}
-    return {"type": "file", "file": {**body, "filename": part.name} if part.name else body}
+        return {"type": "input_audio", "input_audio": {"data": part.data, "format": _SOUNDS.get(form, form)}}
+    if part.url:
+        # The proxy takes a URL where OpenAI has the id of an upload.
+        return {"type": "file", "file": {"file_id": url, **({"filename": part.name} if part.name else {})}}
+    # Without a name OpenAI takes no inline file: it then asks for a `file_id`.
+    name = part.name or f"file{mimetypes.guess_extension(part.mime_type) or ''}"
+    return {"type": "file", "file": {"file_data": url, "filename": name}}
+
+
+_SOUNDS = {"mpeg": "mp3", "x-mp3": "mp3", "x-wav": "wav", "wave": "wav", "vnd.wave": "wav"}
+"""What OpenAI's chat format calls a form of sound whose media type is another word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,11 +335,12 @@ def read_arguments(text: str) -> tuple[dict[str, JSON], str]:
     Returns:
         The arguments and an empty text, or `{}` and what is wrong with them, in words for the model.
     """
+    text = whole(text)
     if not text.strip():
         return {}, ""
     try:
-        value: object = from_json(text, allow_inf_nan=False)
-    except ValueError as error:
+        value: object = jsonable(from_json(text, allow_inf_nan=False))
+    except (ValueError, TypeError) as error:
         return {}, f"the arguments are not valid JSON ({error}); they were: {text[:500]}"
     if not isinstance(value, dict):
         return (

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from pydantic import Field
 from pydantic_core import to_json
 from reactivex import Observable
 
@@ -25,8 +24,15 @@ ToolChoice: TypeAlias = Literal["auto", "required", "none"] | str
 """Whether the model may, must or must not call a tool; any other text is the name of the tool that it must call."""
 
 
+class _Kept:
+    """Room for what a definition was turned into; no field, so that it is neither compared nor stored."""
+
+    __slots__ = ("_wire",)
+    _wire: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolDefinition:
+class ToolDefinition(_Kept):
     """A tool as a model sees it.
 
     Attributes:
@@ -38,17 +44,16 @@ class ToolDefinition:
     name: str
     description: str = ""
     parameters: dict[str, JSON] = field(default_factory=lambda: {"type": "object", "properties": {}})
-    _wire: Annotated[bytes | None, Field(exclude=True)] = field(
-        default=None, init=False, repr=False, compare=False
-    )
 
     @property
     def wire(self) -> bytes:
         """The definition in OpenAI's chat format, as JSON bytes; made once."""
-        if self._wire is None:
+        try:
+            return self._wire
+        except AttributeError:
             function = {"name": self.name, "description": self.description, "parameters": self.parameters}
             object.__setattr__(self, "_wire", to_json({"type": "function", "function": function}))
-        return cast("bytes", self._wire)
+            return self._wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

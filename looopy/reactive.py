@@ -471,7 +471,9 @@ class OnLoop(Observable[T]):
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # type: ignore[override]  # the overloads of the base stay valid
         """Compose operators as `Observable.pipe` does; the outcome lives on the same loop."""
         composed: Any = cast("Any", compose)(self, *operators)
-        return _Piped(self, composed) if isinstance(composed, Observable) else composed
+        return (
+            _Piped(self, cast("Observable[Any]", composed)) if isinstance(composed, Observable) else composed
+        )
 
     def __await__(self) -> Generator[Any, None, T]:
         """The last item; works on any loop."""

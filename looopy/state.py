@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from looopy.errors import UnknownEvent
 from looopy.events import (
@@ -27,6 +27,9 @@ from looopy.events import (
     ToolComplete,
 )
 from looopy.messages import JSON, Message, ToolCall, Usage, render
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,9 @@ class LoopState:
 
 @cache
 def _codec() -> TypeAdapter[LoopState]:
+    # Loaded at the first use: an agent without a store need not wait for all of pydantic.
+    from pydantic import TypeAdapter  # noqa: PLC0415
+
     return TypeAdapter(LoopState)
 
 
