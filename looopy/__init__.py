@@ -52,6 +52,10 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(_AT_FIRST_USE[name]), name)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 __all__ = [
     "AgentLoop",
     "AuthenticationFailed",

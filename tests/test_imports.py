@@ -9,6 +9,8 @@ import sys
 from importlib.metadata import requires
 from types import ModuleType
 
+import pytest
+
 import looopy
 
 OPTIONAL = (
@@ -39,13 +41,18 @@ def test_pip_install_looopy_needs_at_most_16_packages() -> None:
 
 
 def test_all_is_sorted_and_names_every_public_name_that_is_there() -> None:
+    plumbing = {"annotations", "import_module", "TYPE_CHECKING"}
+    for name in looopy.__all__:
+        assert getattr(looopy, name) is not None  # some are loaded only now
     there = {
         name
-        for name, value in vars(looopy).items()
-        if not name.startswith("_") and name != "annotations" and not isinstance(value, ModuleType)
+        for name, value in {**vars(looopy), **{name: getattr(looopy, name) for name in dir(looopy)}}.items()
+        if not name.startswith("_") and name not in plumbing and not isinstance(value, ModuleType)
     }
 
     assert list(looopy.__all__) == sorted(there)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        looopy.nonsense  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def core_requirements(package: str) -> set[str]:
