@@ -110,7 +110,8 @@ def request_head(method: str, path: str, headers: Iterable[tuple[str, str]]) -> 
     """
     headers = list(headers)
     text = f"{method} {path} HTTP/1.1\r\n" + "".join([f"{name}: {value}\r\n" for name, value in headers])
-    if _HEAD.fullmatch(text) is None:
+    # Each line is well formed, and there are as many as were asked for: a value can hold a whole header otherwise.
+    if _HEAD.fullmatch(text) is None or text.count("\n") != len(headers) + 1:
         raise ValueError(_what_is_wrong(headers) or f"{method!r} is not an HTTP method: use capital letters")
     return f"{text}\r\n".encode("utf-8", "surrogateescape")
 
@@ -151,13 +152,14 @@ class Exchange:
 
     __slots__ = (
         "_broken",
+        "_headers_only",
         "_held",
         "_keep",
         "_parser",
         "_pieces",
         "_quiet",
-        "_request",
         "_to_eof",
+        "_url",
         "_waiter",
         "_whole",
         "_wire",
@@ -173,7 +175,9 @@ class Exchange:
         self.raw_headers: list[tuple[bytes, bytes]] = []
         self.headers: Mapping[str, str] = {}  # names in lower case; of a repeated header the last value
         self.bytes_read = 0
-        self._request = request
+        # Not the request itself: its body would stay in memory for as long as the answer takes.
+        self._url = request.url
+        self._headers_only = request.headers_only
         self._wire = wire
         self._pieces: list[bytes] = []
         self.on_body: Callable[[bytes], None] = self._pieces.append  # no Python frame per HTTP chunk
@@ -227,7 +231,7 @@ class Exchange:
 
     async def _more(self) -> None:
         if self._broken is not None:
-            raise ConnectionBroken(self._request.url, self.bytes_read, self._broken)
+            raise ConnectionBroken(self._url, self.bytes_read, self._broken)
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -317,7 +321,7 @@ class Exchange:
             name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self.raw_headers
         }
         self._to_eof = _ends_with_the_connection(self.headers)
-        self._whole = self._request.headers_only
+        self._whole = self._headers_only
         # After HEAD the parser would take the next answer for the announced body.
         self._keep = parser.should_keep_alive() and not self._whole
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from looopy.providers.http1 import ConnectFailed, ConnectionBroken, ConnectTimeout, Exchange, why
 
@@ -35,22 +35,18 @@ class Connection(asyncio.BufferedProtocol):
         self.idle_since = 0.0  # the loop's clock
         self._pool = pool
         self._exchange: Exchange | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport  # from `connection_made` on
 
     def begin(self, request: Request) -> Exchange:
         """Send a request; its answer comes to the exchange."""
-        transport = self._transport
-        assert transport is not None, "a pool hands out connected ones only"
-        self._exchange = Exchange(request, self)
-        transport.write(request.data)
-        return self._exchange
+        exchange = self._exchange = Exchange(request, self)
+        self._transport.write(request.data)
+        return exchange
 
     def done(self, *, keep: bool) -> None:
         """The exchange has ended: lie idle, or close at once."""
         transport = self._transport
         self._exchange = None
-        if transport is None:
-            return
         # A server that answers before it has read everything will take the rest for the next request, or hang up.
         if keep and not transport.is_closing() and transport.get_write_buffer_size() == 0:
             self._pool.keep(self)
@@ -59,26 +55,25 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """Leave the rest in the kernel, which tells the server to wait."""
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None:
+        if not self._transport.is_closing():
             self._transport.resume_reading()
 
     def close(self) -> None:
         """Close at once, whatever is going on."""
         if self._exchange is not None:
             self._exchange.fail("the event loop is shutting down")
-        elif self._transport is not None:
+        else:
             self._transport.abort()
 
     # ------------------------------------------------------------------------------------------- asyncio's side
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected, TLS included."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Other event loops' transports need not be subclasses of asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
         self._pool.members.add(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -102,7 +97,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed, by whichever side."""
-        self._transport = None
         self._pool.forget(self)
         self._pool.members.discard(self)
         if self._exchange is not None:
@@ -224,10 +218,19 @@ class Pool:
                     host,
                     port,
                     ssl=self._tls() if secure else None,
-                    happy_eyeballs_delay=0.25,
+                    # A race among addresses costs a task, and an address has nobody to race with.
+                    happy_eyeballs_delay=None if _is_address(host) else 0.25,
                 )
-        except (OSError, UnicodeError) as error:
+        except (
+            OSError,
+            UnicodeError,
+            OverflowError,
+        ) as error:  # the latter two: a host's label, a port too large
             if seconds is not None and clock.expired():
                 raise ConnectTimeout(request.url, seconds) from error
             raise ConnectFailed(request.url, why(error)) from error
         return connection
+
+
+def _is_address(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdecimal()

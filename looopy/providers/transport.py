@@ -427,7 +427,11 @@ def _from_httpx(url: str, connect_timeout: float | None, bytes_read: int = 0) ->
 
 def _root_reason(error: BaseException) -> str:
     """The system's words below httpx's "All connection attempts failed"."""
-    root: BaseException | None = error
-    while root is not None and not isinstance(root, OSError):
-        root = root.__cause__ or root.__context__
-    return why(root or error)
+    below: BaseException | None = error
+    while below is not None:
+        error = below if isinstance(below, OSError) else error
+        several: tuple[BaseException, ...] = getattr(
+            below, "exceptions", ()
+        )  # one for each address of a host
+        below = several[0] if several else below.__cause__ or below.__context__
+    return why(error)
