@@ -10,7 +10,7 @@ Above is `run.py`, which shares and replays this stream. Below are the sockets: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, assert_never, cast
@@ -200,27 +200,32 @@ class Execution:
     # -- the model
 
     def _call_model(self, state: LoopState) -> Observable[Event]:
-        request = self._request(state)
-        if isinstance(request, LLMRequest):
-            return self._ask(state, request)
-        return reactive.from_awaitable(lambda: request).pipe(
-            ops.flat_map(lambda request: self._ask(state, request))
-        )
+        return self._with_request(state, lambda request: self._ask(state, request))
 
-    def _request(self, state: LoopState) -> LLMRequest | Awaitable[LLMRequest]:
-        """The next request; an awaitable only where the prompt or a tool provider needs to be awaited."""
+    def _with_request(
+        self, state: LoopState, then: Callable[[LLMRequest], Observable[Event]]
+    ) -> Observable[Event]:
+        """What follows once the prompt and the tools are known; it takes a task only where one of them must be awaited."""
         prompt = self._setup.system_prompt
-        said = prompt(state) if callable(prompt) else prompt
-        listed = [provider.tools(state) for provider in self._setup.tool_providers]
-        if inspect.isawaitable(said) or any(inspect.isawaitable(tools) for tools in listed):
-            return self._awaited_request(state, said, listed)
-        return self._request_of(state, said, cast("list[Sequence[ToolDefinition]]", listed))
+        said: Any = prompt(state) if callable(prompt) else prompt
+        listed: list[Any] = [provider.tools(state) for provider in self._setup.tool_providers]
+        pending = [part for part in (said, *listed) if inspect.isawaitable(part)]
+        if not pending:
+            return then(self._request(state, said, listed))
 
-    async def _awaited_request(self, state: LoopState, said: Any, listed: Sequence[Any]) -> LLMRequest:
-        tools = [await tools if inspect.isawaitable(tools) else tools for tools in listed]
-        return self._request_of(state, await said if inspect.isawaitable(said) else said, tools)
+        async def prepare() -> LLMRequest:
+            pending.clear()
+            tools = [await part if inspect.isawaitable(part) else part for part in listed]
+            return self._request(state, await said if inspect.isawaitable(said) else said, tools)
 
-    def _request_of(
+        def abandon() -> None:
+            for part in pending:  # cancelled before anybody awaited them
+                if inspect.iscoroutine(part):
+                    part.close()
+
+        return reactive.from_awaitable(prepare).pipe(ops.flat_map(then), ops.finally_action(abandon))
+
+    def _request(
         self, state: LoopState, said: str | None, listed: Sequence[Sequence[ToolDefinition]]
     ) -> LLMRequest:
         self._know_tools(listed)
@@ -256,12 +261,8 @@ class Execution:
     # -- the tools
 
     def _call_tools(self, calls: Sequence[ToolCall], state: LoopState) -> Observable[Event]:
-        if self._tools is None:
-            # A resumed task: its calls are known before any model was asked.
-            request = self._request(state)
-            if not isinstance(request, LLMRequest):
-                listed = reactive.from_awaitable(lambda: request)
-                return listed.pipe(ops.flat_map(lambda _: self._call_tools(calls, state)))
+        if self._tools is None:  # a resumed task: its calls are known before any model was asked
+            return self._with_request(state, lambda _: self._call_tools(calls, state))
         streams = [
             tool_call(call, state, setup=self._setup, tools=self._tools or {}, interrupt=self.interrupt)
             for call in calls

@@ -8,6 +8,7 @@ that raises harms nobody.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
@@ -280,10 +281,9 @@ class Run(OnLoop[Event]):
         self._context.run(rx.defer(lambda _: self._opened()).subscribe, self._emit, self._end, self._end)
 
     def _opened(self) -> Observable[Event]:
-        execution = self._execute()
-        if isinstance(execution, Execution):
-            return self._under_way(execution)
-        return from_awaitable(lambda: execution).pipe(ops.flat_map(self._under_way))
+        if inspect.iscoroutinefunction(self._execute):
+            return from_awaitable(self._execute).pipe(ops.flat_map(self._under_way))
+        return self._under_way(cast("Execution", self._execute()))
 
     def _under_way(self, execution: Execution) -> Observable[Event]:
         self._execution = execution
