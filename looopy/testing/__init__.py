@@ -5,6 +5,8 @@ They are public: a project that uses looopy tests its agents with them. They nee
 
 from __future__ import annotations
 
+from looopy.testing.clock import Deadlock, VirtualLoop, run_virtual
+from looopy.testing.marbles import Cold, Marbles
 from looopy.testing.model import ScriptedModel
 from looopy.testing.script import Answer, ScriptOver, calls, cuts, fails, raw, says, stalls, thinks, waits
 from looopy.testing.server import Received, ScriptedServer
@@ -12,14 +14,19 @@ from looopy.testing.wire import sse
 
 __all__ = [
     "Answer",
+    "Cold",
+    "Deadlock",
+    "Marbles",
     "Received",
     "ScriptOver",
     "ScriptedModel",
     "ScriptedServer",
+    "VirtualLoop",
     "calls",
     "cuts",
     "fails",
     "raw",
+    "run_virtual",
     "says",
     "sse",
     "stalls",
