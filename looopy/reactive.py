@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextvars import Context, ContextVar, copy_context
+from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -434,6 +435,15 @@ def stopped_by(signal: Signal[Exception], source: Observable[T]) -> Observable[T
 # ------------------------------------------------------------------------------------------------- Observables that live on one loop
 
 
+class LoopScheduler(AsyncIOScheduler):
+    """Rx's scheduler on an event loop, whose `now` is that loop's clock too: RxPY's takes the machine's, which differs in virtual time."""
+
+    @property
+    def now(self) -> datetime:
+        """The loop's time, as a date after 1970."""
+        return self.to_datetime(self._loop.time())
+
+
 class OnLoop(Observable[T]):
     """An Observable whose subscriptions live on one event loop's thread, from whichever thread they are made.
 
@@ -456,7 +466,7 @@ class OnLoop(Observable[T]):
         home = self._home()
         if home is None:
             return self._attach(observer, scheduler)
-        scheduler = scheduler or AsyncIOScheduler(home)
+        scheduler = scheduler or LoopScheduler(home)
         if running_loop() is home:
             return self._attach(observer, scheduler)
         single = SingleAssignmentDisposable()
