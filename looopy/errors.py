@@ -1,21 +1,21 @@
 """Everything looopy raises, as one tree ordered by what the reader can do about it.
 
-LooopyError
+LooopyError                                                     .retryable .result
 ├── ConfigurationError      mend the call that built it         .argument
 │   ├── ToolSchemaError         mend the function's signature       .tool .parameter
 │   ├── MissingExtra            install it                          .extra
 │   └── WrongThread             await instead of blocking
-├── ModelError              the provider failed                 .model .url .status .retryable .call_id
-│   ├── ProxyUnreachable        start the proxy, mend the URL       .reason
+├── ModelError              the provider failed                 .model .url .status .call_id .body
+│   ├── ProxyUnreachable        start the proxy, mend the URL
 │   ├── ModelTimeout            wait longer, or ask for less        .clock .seconds
 │   ├── AuthenticationFailed    set the right key
 │   ├── UnknownModel            choose one that is offered          .offered
-│   ├── ModelRejected           mend the request                    .body
+│   ├── ModelRejected           mend the request
 │   │   ├── ContextTooLong          shorten the conversation
 │   │   ├── ContentRefused          the provider's policy says no
 │   │   └── UnsupportedParameter    leave the parameter out             .parameters
 │   ├── ModelOverloaded         wait and try again                  .retry_after (s)
-│   ├── ModelFailed             the server broke: try again         .body
+│   ├── ModelFailed             the server broke: try again
 │   └── StreamBroken            the answer stopped half-way         .events_seen
 ├── LimitExceeded           raise the limit, or accept the stop .limit .allowed .spent
 ├── ToolFailed              mend the tool                       .tool .call_id
@@ -38,11 +38,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SECRET = re.compile(r"(?i)(\bbearer\s+|\b(?:sk|pk|rk|lf|xai|gsk|AIza)[-_]?(?=[\w-]{12}))[\w\-.~+/]+=*")
+_WORD = r"(?![A-Za-z]?[a-z]{1,15}[.,;:!?)\"']*(?:\s|$))"  # "bearer token", "api_key: missing": no credential
+_KEY = r"""
+    (?:[prs]k-|sk_|[prs]k_(?:live|test)_|xai-|gsk_|hf_|gh[oprsu]_|github_pat_|glpat-|xox[abeoprs]-)
+    (?=[\w-]{0,40}[0-9A-Z])[\w-]{12,}      # a digit or a capital: else it is words, such as "sk-learn-preprocessing"
+    |AIza[\w-]{16,}
+    |A[KS]IA[A-Z0-9]{16}
+    |eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?  # a JSON Web Token
+"""
+_SECRET = re.compile(
+    rf"""
+    (?P<scheme>(?i:\b(?:bearer|basic)\s+)){_WORD}[\w\-.~+/]+=*
+    |(?P<name>(?i:\b(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
+    |(?P<url>://)[^\s/?#]+(?=@)
+    |(?<![A-Za-z0-9])(?:{_KEY})
+    """,
+    re.VERBOSE,
+)
 
 
 def redact(text: str, *secrets: str) -> str:
-    """Hide credentials in a text that comes from outside: the given ones, and whatever looks like a key.
+    """Hide credentials in a text that comes from outside: the given ones, and whatever looks like one.
+
+    What looks like one: the keys of well-known providers (`sk-…`, `pk-lf-…`, `AIza…`, `ghp_…`), JSON Web Tokens, what follows `Bearer`, `Basic`
+    or `api_key=`, and the user and password of a URL. Ordinary words stay.
 
     Args:
         text: anything that a server, a library or a user wrote.
@@ -51,12 +70,9 @@ def redact(text: str, *secrets: str) -> str:
     Returns:
         The text with each credential replaced by `***`.
     """
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
-    return _SECRET.sub(
-        lambda found: f"{found.group(1) if found.group(1).lower().startswith('bearer') else ''}***", text
-    )
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SECRET.sub(lambda found: f"{found['scheme'] or found['name'] or found['url'] or ''}***", text)
 
 
 class LooopyError(Exception):
@@ -79,6 +95,7 @@ def _restored(
     error_type: type[LooopyError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> LooopyError:
     error = error_type.__new__(error_type, *args)
+    error.args = args  # a TimeoutError is an OSError, whose `__new__` leaves them empty
     error.__dict__.update(attributes)
     return error
 
@@ -301,7 +318,7 @@ class ToolFailed(LooopyError):
     """
 
     def __init__(self, message: str, *, tool: str, call_id: str) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.tool = tool
         self.call_id = call_id
 
@@ -340,7 +357,7 @@ class StoreFailed(LooopyError):
     retryable = True
 
     def __init__(self, message: str, *, store: str) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.store = store
 
 
