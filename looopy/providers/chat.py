@@ -117,6 +117,7 @@ class Answer:
 
     def message(self, model: str) -> Message:
         """The whole message, as written by `model`."""
+        extra: dict[str, JSON]
         try:
             extra = jsonable({name: value for name, value in self._extra.items() if value})
         except TypeError:
@@ -205,6 +206,8 @@ class Answer:
         try:
             return jsonable(json.loads(stripped.decode("utf-8", "replace")))
         except (ValueError, TypeError, RecursionError):
+            if self.complete:  # the answer is whole; what is cut is its usage
+                return {}
             raise Refused(f"a chunk is not JSON: {stripped[:_HEAD].decode('utf-8', 'replace')}") from None
 
     def _completion(self) -> Iterator[LLMEvent]:
