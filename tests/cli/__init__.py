@@ -1,0 +1,3 @@
+"""The command line, as the process that people start."""
+
+from __future__ import annotations
