@@ -47,7 +47,8 @@ class ScriptedModel:
 
     Attributes:
         requests: every request so far.
-        disposed: how many calls were given up before their end.
+        open_calls: how many calls are under way.
+        disposed: how many were given up before their end.
 
     Raises:
         ConfigurationError: an answer has `raw` bytes; only a server can send those.
@@ -63,6 +64,7 @@ class ScriptedModel:
             if isinstance(answer, Answer) and any(isinstance(step, Raw) for step in answer.steps):
                 raise ConfigurationError(_NO_BYTES, argument="answers")
         self.requests: list[LLMRequest] = []
+        self.open_calls = 0
         self.disposed = 0
         self._answers = answers
         self._otherwise = otherwise
@@ -133,6 +135,7 @@ class _Playback:
         self._message = Message("assistant", model=model)
         self._shown = 0
         self._timer: asyncio.TimerHandle | None = None
+        owner.open_calls += 1
 
     def go_on(self) -> None:
         """Emit until there is something to wait for."""
@@ -157,6 +160,7 @@ class _Playback:
             self._timer.cancel()
         if self._observer:
             self._observer = None
+            self._owner.open_calls -= 1
             self._owner.disposed += 1
 
     def _emit(self, event: LLMEvent) -> None:
@@ -166,6 +170,7 @@ class _Playback:
 
     def _end(self, error: ModelError | None) -> None:
         observer, self._observer = self._observer, None
+        self._owner.open_calls -= observer is not None
         if observer and error:
             observer.on_error(error)
         elif observer:
