@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -92,12 +93,13 @@ class Origin(NamedTuple):
     port: int
 
 
-class Request(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Request:
     """What is sent, ready for the wire."""
 
     origin: Origin
     url: str  # for messages: without credentials and query
-    data: bytes  # head and body
+    data: bytes = field(repr=False)  # head and body, the key among them
     headers_only: bool = False  # HEAD: the answer announces a body that does not come
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from looopy.providers.http1 import ConnectFailed, ConnectionBroken, ConnectTimeout, Exchange, why
 
@@ -211,15 +211,18 @@ class Pool:
     async def _connected(self, request: Request, seconds: float | None) -> Connection:
         secure, host, port = request.origin
         clock = asyncio.timeout(seconds)
+        loop = asyncio.get_running_loop()
+        # A race among addresses costs a task, and an address has nobody to race with; uvloop does not know the word.
+        races = isinstance(loop, asyncio.BaseEventLoop) and not _is_address(host)
+        race: dict[str, Any] = {"happy_eyeballs_delay": 0.25} if races else {}
         try:
             async with clock:
-                _, connection = await asyncio.get_running_loop().create_connection(
+                _, connection = await loop.create_connection(
                     lambda: Connection(self, request.origin),
                     host,
                     port,
                     ssl=self._tls() if secure else None,
-                    # A race among addresses costs a task, and an address has nobody to race with.
-                    happy_eyeballs_delay=None if _is_address(host) else 0.25,
+                    **race,
                 )
         except (
             OSError,

@@ -20,7 +20,8 @@ import ssl
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -117,12 +118,13 @@ class _SendsRequests(Protocol):
     async def handle_async_request(self, request: Any, /) -> Any: ...
 
 
-class _Target(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Target:
     origin: Origin
     host: str  # as the header wants it
     path: str  # with the query
     url: str  # for messages
-    authorization: str | None
+    authorization: str | None = field(repr=False)
 
 
 @functools.lru_cache(maxsize=256)

@@ -7,6 +7,8 @@ import contextlib
 import re
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from ssl import SSLContext
@@ -141,3 +143,54 @@ async def turns(count: int = 20) -> None:
     """Let the loop look at its sockets so many times."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def get(http, url, **headers):
+    reply = await http.send("GET", url, headers=headers)
+    return reply.status, await reply.read()
+
+
+PROGRAM = """
+import asyncio, os, ssl, sys
+from looopy.providers.transport import HTTP, FastTransport, shared
+
+url, cafile = sys.argv[1:]
+http = HTTP(FastTransport(tls=ssl.create_default_context(cafile=cafile))) if cafile else shared()
+
+async def get():
+    reply = await http.send("GET", url, headers={})
+    return await reply.read()
+"""
+LEAVES = """
+async def main():
+    await asyncio.gather(get(), get())
+    left = await http.send("GET", url + "/open", headers={})
+    await anext(aiter(left))
+    waiting = asyncio.create_task(http.send("GET", url + "/silent", headers={}))
+    await asyncio.sleep(0)
+
+asyncio.run(main(), debug=True)
+"""
+
+
+async def run_program(program, url, cafile=""):
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        PROGRAM + program,
+        url,
+        cafile,
+        stdout=-1,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = await child.communicate()
+    return said.decode(), child.returncode
+
+
+async def leaves_open(peer):
+    while True:
+        request = await peer.request()
+        if b"/silent" not in request:
+            await peer.send(chunked(b"a")[:-5] if b"/open" in request else answer(b"hi"))
