@@ -5,10 +5,16 @@ from __future__ import annotations
 import ast
 import operator
 import os
+from collections.abc import Callable
 
 from looopy import AgentLoop, InMemoryArtifactStore, InMemoryStateStore, tool
 
-SIGNS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+SIGNS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: lambda left, right: left / right,
+}
 
 
 @tool
@@ -31,9 +37,10 @@ def calculate(expression: str) -> float:
     return value(ast.parse(expression, mode="eval").body)
 
 
+model = os.environ.get("LOOOPY_MODEL", "gpt-4o-mini") if os.environ.get("LITELLM_URL") else "stand-in"
 agent = AgentLoop(
     agent_id="my-agent",
-    llm_provider=os.environ.get("LOOOPY_MODEL", "gpt-4o-mini") if os.environ.get("LITELLM_URL") else "stand-in",
+    llm_provider=model,
     tools=[calculate],
     task_state_store=InMemoryStateStore(),
     artifact_store=InMemoryArtifactStore(),

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 
 from looopy import AgentLoop, ToolContext
-from looopy.events import ToolComplete, ToolProgress, ToolStart
+from looopy.events import Failure, ToolComplete, ToolProgress, ToolStart
 from looopy.testing import ScriptedModel, calls, says
 
 
@@ -47,16 +47,18 @@ async def main() -> None:
             case ToolStart():
                 print(f"▶ {event.tool_name} {event.arguments}")
             case ToolProgress():
-                print(f"  {event.tool_name} {(event.progress or 0) * 100:3.0f} % {event.note}")
-            case ToolComplete(error=None):
-                print(f"✔ {event.tool_name} → {event.result!r}")
+                share = "" if event.progress is None else f"{event.progress:4.0%} "
+                print(f"  {event.tool_name} {share}{event.note}")
+            case ToolComplete(error=Failure(message=why)):
+                print(f"✘ {event.tool_name}: {why}")
             case ToolComplete():
-                print(f"✘ {event.tool_name}: {event.error.message}")
+                print(f"✔ {event.tool_name} → {event.result!r}")
             case _:
                 pass
     result = await run
     print(result.output)
-    print("the model read, in call order:", [message.text for message in result.messages if message.role == "tool"])
+    read = [message.text for message in result.messages if message.role == "tool"]
+    print("the model read, in call order:", read)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,16 @@ def is_text(event: Event) -> bool:
     return isinstance(event, ContentDelta)
 
 
+def is_result(event: Event) -> bool:
+    return isinstance(event, ToolComplete)
+
+
 async def main() -> None:
     run = agent().execute("Add.")
 
     # Many subscriptions, one execution, one bill. Late ones see everything from the start.
     text = run.filter(is_text).map(lambda event: event.delta).reduce(lambda said, piece: said + piece, "")
-    results = run.filter(lambda event: isinstance(event, ToolComplete)).map(lambda event: event.result).to_list()
+    results = run.filter(is_result).map(lambda event: event.result).to_list()
     cost = run.filter(lambda event: isinstance(event, LLMResponse)).map(lambda event: event.cost or 0).sum()
     print("text, results, cost:", await rx.zip(text, results, cost))
 
@@ -48,7 +52,8 @@ async def main() -> None:
 
     # Leaving early is cancelling.
     first = agent().execute("Add.")
-    print("first tool result:", (await first.filter(lambda e: isinstance(e, ToolComplete)).first()).result, "→", first.status)
+    complete = await first.filter(is_result).first()
+    print("first tool result:", complete.result, "→", first.status)
 
     # Whole runs merge like any streams.
     both = rx.merge(agent().execute("one"), agent().execute("two")).pipe(ops.count())
