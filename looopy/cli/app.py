@@ -208,7 +208,7 @@ def _end(act: Callable[[], int], *, debug: bool) -> NoReturn:
         code = USAGE if isinstance(error, ConfigurationError) else FAILED
     except Exception as error:  # noqa: BLE001  whatever it is, people get a message
         _report(error, debug=debug)
-        if not debug:
+        if not debug and not isinstance(error, OSError):
             _tell("this should not happen; --debug shows where it did")
         code = FAILED
     raise typer.Exit(code)
