@@ -10,9 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-import mimetypes
 import re
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
 from pydantic_core import from_json, to_json, to_jsonable_python
@@ -46,17 +45,27 @@ def jsonable(value: object) -> JSON:
         if "surrogate" not in str(error):
             raise TypeError(str(error)) from None
     try:
-        plain = to_jsonable_python(value, bytes_mode="base64", inf_nan_mode="strings")
+        plain = to_jsonable_python(_mended(value), bytes_mode="base64", inf_nan_mode="strings")
         return jsonable(json.loads(whole(json.dumps(plain, ensure_ascii=False))))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TypeError(str(error)) from None
+
+
+def _mended(value: object) -> object:
+    """The value with whole text for keys: pydantic makes none of keys that cannot be encoded, such as names of files."""
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {whole(key) if isinstance(key, str) else key: _mended(inner) for key, inner in items}
+    if isinstance(value, list | tuple):
+        return [_mended(inner) for inner in cast("list[object]", value)]
+    return value
 
 
 _SMALL = 64
 """Bits of a whole number that every reader of JSON takes."""
 
-_ENVELOPE = 20
-"""Levels of lists and objects that an event or a state may put around a value; pydantic reads 200 in all."""
+_ENVELOPE = 21
+"""Levels of lists and objects that an event or a state may put around a value; pydantic reads 201 in all."""
 
 
 def _within(text: bytes) -> JSON:
@@ -124,6 +133,21 @@ class DataPart:
 
 
 Part: TypeAlias = TextPart | FilePart | DataPart
+
+
+def plain(part: Part) -> Part:
+    """The part with nothing in it but what JSON knows.
+
+    Raises:
+        TypeError: its data has no JSON form.
+    """
+    match part:
+        case TextPart():
+            return replace(part, text=whole(part.text))
+        case DataPart():
+            return replace(part, data=jsonable(part.data))
+        case FilePart():
+            return part
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +296,7 @@ def _part(part: Part) -> dict[str, JSON]:
         case TextPart():
             return {"type": "text", "text": whole(part.text)}
         case DataPart():
-            return {"type": "text", "text": to_json(part.data).decode()}
+            return {"type": "text", "text": render(part.data)}
         case FilePart():
             return _file(part)
 
@@ -288,6 +312,8 @@ def _file(part: FilePart) -> dict[str, JSON]:
         # The proxy takes a URL where OpenAI has the id of an upload.
         return {"type": "file", "file": {"file_id": url, **({"filename": part.name} if part.name else {})}}
     # Without a name OpenAI takes no inline file: it then asks for a `file_id`.
+    import mimetypes  # noqa: PLC0415  few agents send files
+
     name = part.name or f"file{mimetypes.guess_extension(part.mime_type) or ''}"
     return {"type": "file", "file": {"file_data": url, "filename": name}}
 
