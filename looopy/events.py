@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
-from pydantic_core import ValidationError
+from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
-from looopy.errors import LooopyError, UnknownEvent
-from looopy.messages import JSON, FinishReason, Message, Part, Usage
+from looopy.errors import LooopyError, UnknownEvent, redact
+from looopy.messages import JSON, FinishReason, Message, Part, ToolCall, Usage, jsonable, whole
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -70,7 +70,8 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that stands for an exception."""
         retryable = error.retryable if isinstance(error, LooopyError) else False
-        return cls(type=type(error).__name__, message=str(error) or repr(error), retryable=retryable)
+        said = whole(redact(str(error) or repr(error)))
+        return cls(type=type(error).__name__, message=said, retryable=retryable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +229,7 @@ class LLMResponse(_Stamped):
     call_id: str = ""
 
     @property
-    def tool_calls(self) -> tuple[Any, ...]:
+    def tool_calls(self) -> tuple[ToolCall, ...]:
         """The calls that the answer asks for."""
         return self.message.tool_calls
 
@@ -383,8 +384,23 @@ def _codec() -> TypeAdapter[Event]:
 
 
 def dumps(event: Event) -> bytes:
-    """The event as one line of JSON."""
-    return _codec().dump_json(event)
+    """The event as one line of JSON; lone surrogates in text, which no encoding takes, become U+FFFD.
+
+    Raises:
+        TypeError: something in it has no JSON form.
+    """
+    return encode(_codec(), event)
+
+
+T = TypeVar("T")
+
+
+def encode(codec: TypeAdapter[T], value: T) -> bytes:
+    """What a codec writes, also where there is text in the value that cannot be encoded."""
+    try:
+        return codec.dump_json(value)
+    except PydanticSerializationError:
+        return to_json(jsonable(codec.dump_python(value)))
 
 
 def loads(line: bytes | str) -> Event:
@@ -396,13 +412,23 @@ def loads(line: bytes | str) -> Event:
     try:
         return _codec().validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        given: object = first["input"]
-        kind = str(cast("dict[str, JSON]", given).get("kind", "")) if isinstance(given, dict) else ""
-        place = ".".join(str(step) for step in first["loc"])
-        shown = line[:200] if isinstance(line, str) else line[:200].decode("utf-8", "replace")
+        shown = whole(line[:200]) if isinstance(line, str) else line[:200].decode("utf-8", "replace")
         why = "it was written by another version of looopy, or is cut"
         raise UnknownEvent(
-            f"cannot read this event: {place + ': ' if place else ''}{first['msg']}; {why}: {shown}",
-            kind=kind,
+            f"cannot read this event: {misfit(error)}; {why}: {shown}", kind=_kind(error)
         ) from None
+
+
+def misfit(error: ValidationError) -> str:
+    """The first thing that is wrong with a record, and where."""
+    first = error.errors(include_url=False)[0]
+    return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"]])
+
+
+def _kind(error: ValidationError) -> str:
+    """The kind of a record that cannot be read: of one that is known, it is where the error is; of another, what it says."""
+    first = error.errors(include_url=False)[0]
+    if first["loc"]:
+        return str(first["loc"][0])
+    given: object = first["input"]
+    return str(cast("dict[str, JSON]", given).get("kind", "")) if isinstance(given, dict) else ""

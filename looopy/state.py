@@ -25,8 +25,10 @@ from looopy.events import (
     StatusUpdate,
     Task,
     ToolComplete,
+    encode,
+    misfit,
 )
-from looopy.messages import JSON, Message, ToolCall, Usage, render
+from looopy.messages import JSON, Message, Role, ToolCall, Usage, render
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -84,13 +86,13 @@ class LoopState:
 
     @property
     def output(self) -> str:
-        """The text of the newest answer, whole or partial; empty before there is one."""
-        newest = next((message for message in reversed(self.messages) if message.role == "assistant"), None)
-        return newest.text if newest else ""
+        """The text of the newest answer, whole or partial; empty before there is one, also where there is an older turn's."""
+        newest = next((message for message in reversed(self.messages) if message.role in _SPEAKERS), None)
+        return newest.text if newest and newest.role == "assistant" else ""
 
     def dumps(self) -> bytes:
         """The state as JSON, for a store."""
-        return _codec().dump_json(self)
+        return encode(_codec(), self)
 
     @classmethod
     def loads(cls, record: bytes | str) -> LoopState:
@@ -102,11 +104,11 @@ class LoopState:
         try:
             return _codec().validate_json(record)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(step) for step in first["loc"])
-            raise UnknownEvent(
-                f"cannot read this stored state: {place}: {first['msg']}", kind="state"
-            ) from None
+            what = f"cannot read this stored state: {misfit(error)}; it was written by another version of looopy, or is cut"
+            raise UnknownEvent(what, kind="state") from None
+
+
+_SPEAKERS: frozenset[Role] = frozenset(("user", "assistant"))
 
 
 @cache
