@@ -1,0 +1,90 @@
+"""The stores in memory keep what a real store would keep: values, not the objects that were handed in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from looopy.events import Artifact, ArtifactUpdate
+from looopy.messages import Message, TextPart
+from looopy.state import LoopState
+from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
+
+STATE = LoopState(task_id="t", context_id="c", messages=(Message.user("go"),), seq=4)
+
+
+def piece(*texts: str, artifact_id: str = "a", context_id: str = "c", append: bool = False) -> ArtifactUpdate:
+    artifact = Artifact(artifact_id=artifact_id, parts=tuple(map(TextPart, texts)), name="report")
+    return ArtifactUpdate(context_id=context_id, artifact=artifact, append=append)
+
+
+async def test_a_state_is_loaded_as_it_was_saved() -> None:
+    store = InMemoryStateStore()
+    await store.save(STATE)
+
+    loaded = await store.load("t")
+
+    assert loaded == STATE
+    assert loaded is not STATE
+
+
+async def test_a_state_replaces_an_older_one_of_its_task_only() -> None:
+    store = InMemoryStateStore()
+    await store.save(STATE)
+    await store.save(replace(STATE, task_id="other"))
+    await store.save(replace(STATE, seq=5))
+
+    assert await store.load("t") == replace(STATE, seq=5)
+    assert await store.load("other") == replace(STATE, task_id="other")
+
+
+async def test_a_task_that_is_unknown_or_forgotten_has_no_state() -> None:
+    store = InMemoryStateStore()
+    await store.save(STATE)
+    await store.delete("t")
+    await store.delete("never known")
+
+    assert await store.load("t") is None
+
+
+async def test_an_artifact_is_replaced_or_added_to() -> None:
+    store = InMemoryArtifactStore()
+    await store.save(piece("one", append=True))
+    await store.save(piece("two", append=True))
+    assert await store.load("c", "a") == piece("one", "two")
+
+    await store.save(piece("new"))
+
+    assert await store.load("c", "a") == piece("new")
+
+
+async def test_the_last_update_says_whether_an_artifact_is_whole() -> None:
+    store = InMemoryArtifactStore()
+    await store.save(replace(piece("one"), last_chunk=False))
+    await store.save(piece("two", append=True))
+
+    assert await store.load("c", "a") == piece("one", "two")
+
+
+async def test_artifacts_are_listed_by_context_oldest_first() -> None:
+    store = InMemoryArtifactStore()
+    for artifact_id in ("z", "a", "m"):
+        await store.save(piece("x", artifact_id=artifact_id))
+    await store.save(piece("x", artifact_id="z"))
+    await store.save(piece("x", artifact_id="b", context_id="other"))
+
+    assert list(await store.list("c")) == ["z", "a", "m"]
+    assert list(await store.list("other")) == ["b"]
+    assert list(await store.list("unknown")) == []
+    assert await store.load("other", "z") is None
+
+
+@given(pieces=st.lists(st.lists(st.text(), max_size=3), min_size=1, max_size=6))
+async def test_pieces_add_up_in_order(pieces: list[list[str]]) -> None:
+    store = InMemoryArtifactStore()
+    for texts in pieces:
+        await store.save(piece(*texts, append=True))
+
+    assert await store.load("c", "a") == piece(*[text for texts in pieces for text in texts])
