@@ -117,7 +117,7 @@ def _parts(url: str, source: str) -> SplitResult:
         raise ConfigurationError(
             f"{what}: it needs a scheme, for example 'http://{shown}'", argument="base_url"
         )
-    if parts.scheme not in ("http", "https"):
+    if url.partition("://")[0].lower() not in ("http", "https"):
         raise ConfigurationError(f"{what}: its scheme must be http or https", argument="base_url")
     if not valid or not re.fullmatch(r"[!-~]+", url):
         raise ConfigurationError(

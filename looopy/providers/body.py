@@ -98,11 +98,10 @@ def _check(params: Mapping[str, JSON], where: str) -> None:
                 "and every call is streamed",
                 argument=where,
             )
-    for name, kind in (("metadata", Mapping), ("tools", Sequence)):
-        if name in params and not isinstance(params[name], kind):
-            raise ConfigurationError(
-                f"{where}: {name} must be a JSON {'object' if kind is Mapping else 'array'}", argument=where
-            )
+    if not isinstance(params.get("metadata", {}), Mapping):
+        raise ConfigurationError(f"{where}: metadata must be a JSON object", argument=where)
+    if not isinstance(params.get("tools", ()), list | tuple):
+        raise ConfigurationError(f"{where}: tools must be a JSON array", argument=where)
 
 
 def _constant(fields: dict[str, JSON], extra: Mapping[str, JSON], where: str) -> _Constant:

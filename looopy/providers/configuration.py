@@ -51,14 +51,14 @@ class Settings(Options, total=False):
 class Arguments:
     """The arguments as they were given; `LiteLLMProvider` describes them."""
 
-    base_url: str | None
+    base_url: str | None = field(repr=False)  # may hold a login
     model: str | None
     api_key: str | None = field(repr=False)
     temperature: float
     max_tokens: int | None
     top_p: float
     timeout: float | Timeouts
-    extra_params: Mapping[str, JSON] | None
+    extra_params: Mapping[str, JSON] | None = field(repr=False)
 
     def check(self) -> None:
         """Say which number cannot work.

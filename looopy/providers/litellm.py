@@ -224,22 +224,16 @@ class _Call:
 
     def failure(self, error: Expired | ConnectionBroken | Refused) -> ModelError | None:
         """What it means that the answer was interrupted; None when it was whole by then."""
-        seen = self.answer.seen
-        match error:
-            case Expired():
-                return refusals.timed_out(self._asked, error.clock, error.seconds)
-            case ConnectionBroken():
-                return (
-                    None
-                    if self.answer.complete
-                    else refusals.broken(self._asked, error.reason, events_seen=seen)
-                )
-            case Refused(error=None):
-                return refusals.no_answer(self._asked, self.answer.head)
-            case Refused():
-                if seen:
-                    return refusals.broken(self._asked, refusals.said(error.error), events_seen=seen)
-                return refusals.refused_in_stream(self._asked, error.error)
+        asked, answer = self._asked, self.answer
+        if isinstance(error, Expired):
+            return refusals.timed_out(asked, error.clock, error.seconds)
+        if isinstance(error, ConnectionBroken):
+            return None if answer.complete else refusals.broken(asked, error.reason, events_seen=answer.seen)
+        if error.error is None:
+            return refusals.no_answer(asked, answer.head)
+        if answer.seen:
+            return refusals.broken(asked, refusals.said(error.error), events_seen=answer.seen)
+        return refusals.refused_in_stream(asked, error.error)
 
     def response(self) -> LLMResponse:
         """The whole answer.

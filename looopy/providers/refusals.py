@@ -143,8 +143,9 @@ def broken(asked: Asked, reason: str, *, events_seen: int, status: int = 0) -> S
     """The answer began and did not end."""
     reason = asked.address.hide(reason)
     again = "" if events_seen else " Nothing was shown yet, so trying again is safe."
+    after = f"{events_seen} event{'' if events_seen == 1 else 's'}"
     return StreamBroken(
-        f"LiteLLM API error: the answer of model {asked.model!r} from {asked.url} broke off after {events_seen} events: "
+        f"LiteLLM API error: the answer of model {asked.model!r} from {asked.url} broke off after {after}: "
         f"{reason[:_SHOWN]}.{again}",
         events_seen=events_seen,
         model=asked.model,
