@@ -171,7 +171,7 @@ class Execution:
         """The events of the next step."""
         if self._opening:
             opening, self._opening = self._opening, ()
-            return rx.from_iterable(opening)
+            return reactive.at_once(opening)
         if (error := self._interruption.value) is not None and not settled(state):
             return self._report(Report("canceled" if isinstance(error, TaskCanceled) else "failed", error))
         step = decide(state, self._setup)
@@ -277,7 +277,7 @@ class Execution:
         self.error = report.error
         events = [*self._closing(report), self._status(report)]
         if self._setup.task_state_store is None:
-            return rx.from_iterable(events)
+            return reactive.at_once(events)
         events.insert(-1, Checkpoint(iteration=self.state.iteration))
         return self._save(self.state, events)
 
@@ -320,7 +320,7 @@ class Execution:
             return events
 
         return reactive.from_awaitable(save).pipe(
-            ops.flat_map(rx.from_iterable), ops.catch(self._unsaved(events))
+            ops.flat_map(reactive.at_once), ops.catch(self._unsaved(events))
         )
 
     def _unsaved(
@@ -335,7 +335,7 @@ class Execution:
             said = replace(
                 events[-1], error=Failure.of(self.error), status=replace(events[-1].status, state="failed")
             )
-            return rx.from_iterable(
+            return reactive.at_once(
                 [*(event for event in events[:-1] if not isinstance(event, Checkpoint)), said]
             )
 

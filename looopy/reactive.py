@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextvars import Context, ContextVar, copy_context
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
@@ -367,6 +367,18 @@ def iterate(
 
         turn()
         return Disposable(dispose)
+
+    return Observable(subscribe)
+
+
+def at_once(items: Iterable[T]) -> Observable[T]:
+    """A stream of these items, emitted while subscribing: `from_iterable` would put them off to the end of whatever RxPY is doing."""
+
+    def subscribe(observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        for item in items:
+            observer.on_next(item)
+        observer.on_completed()
+        return Disposable()
 
     return Observable(subscribe)
 

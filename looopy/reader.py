@@ -78,14 +78,15 @@ class _Letters:
         "_buffer",
         "_gate",
         "_held",
+        "_home",
         "_overflow",
         "_waiter",
         "ended",
         "error",
-        "home",
         "loop",
         "unread",
     )
+    _home: asyncio.AbstractEventLoop
 
     def __init__(self, gate: Gate, *, after: int, buffer: int, overflow: Overflow) -> None:
         self._gate = gate
@@ -98,7 +99,6 @@ class _Letters:
         self.ended = False
         self.error: Exception | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.home: asyncio.AbstractEventLoop | None = None
 
     def receive(self, event: Event) -> None:
         if event.seq <= self._after or self.ended:
@@ -126,13 +126,12 @@ class _Letters:
         """Let the run go on, if this reader held it back and has caught up with half of its buffer."""
         if self._held and len(self.unread) <= self._buffer // 2:
             self._held = False
-            if self.home is not None:
-                on_loop(self.home, lambda: self._gate.release(self))
+            on_loop(self._home, lambda: self._gate.release(self))
 
     def _hold(self) -> None:
         if self._overflow == "wait" and not self._held:
             self._held = True
-            self.home = running_loop()
+            self._home = asyncio.get_running_loop()
             self._gate.hold(self)
 
     def _wake(self) -> None:

@@ -16,7 +16,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, cast
 
-import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
@@ -264,12 +263,15 @@ class Run(OnLoop[Event]):
         observer: abc.ObserverBase[Event],
         scheduler: abc.SchedulerBase | None,  # noqa: ARG002
     ) -> abc.DisposableBase:
-        subscriber = _Subscriber(self, observer)
-        for event in self._log.copy():
-            subscriber.deliver(event)
+        subscriber = _Subscriber(observer, gone=self._gone, report=self._report)
+        seen = 0
+        while missed := [event for event in self._log if event.seq > seen]:  # a handler may cause more
+            for event in missed:
+                subscriber.deliver(event)
+            seen = missed[-1].seq
         if self._over:
             subscriber.finish(self._bug)
-        elif not subscriber.left:
+        else:
             self._subscribers = (*self._subscribers, subscriber)
             if not self._begun:
                 self._begin()
@@ -278,7 +280,7 @@ class Run(OnLoop[Event]):
     def _begin(self) -> None:
         self._begun = True
         self._context.run(gate.set, self._gate)
-        self._context.run(rx.defer(lambda _: self._opened()).subscribe, self._emit, self._end, self._end)
+        self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
 
     def _opened(self) -> Observable[Event]:
         if inspect.iscoroutinefunction(self._execute):
@@ -293,10 +295,10 @@ class Run(OnLoop[Event]):
         return execution.events
 
     def _close_down(self, error: TaskCanceled) -> None:
-        if self._execution is not None:
-            self._execution.interrupt(error)
-        if not self._over:
+        if self._execution is None:
             self._end(error)
+        else:
+            self._execution.interrupt(error)
 
     def _emit(self, event: Event) -> None:
         self._queue.append(event)
@@ -335,13 +337,13 @@ class Run(OnLoop[Event]):
         self._log[:old] = [event for event in self._log[:old] if not isinstance(event, _PASSING)]
         self._room = max(REPLAY, 2 * len(self._log))
 
-    def left(self, subscriber: _Subscriber) -> None:
+    def _gone(self, subscriber: _Subscriber) -> None:
         """A subscriber has gone; with the last one goes the run."""
         self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
         if not self._subscribers and not self._over:
             self.cancel("its last subscriber left")
 
-    def report(self, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         """Tell the loop of a subscriber that raised."""
         context = {"message": f"a subscriber of {self!r} raised; the run goes on", "exception": error}
         (self._loop or loop_here()).call_exception_handler(context)
@@ -354,11 +356,18 @@ def _ignore(_: object) -> None:
 class _Subscriber:
     """One subscription, kept apart from the others."""
 
-    __slots__ = ("_observer", "_run", "left")
+    __slots__ = ("_gone", "_observer", "_report", "left")
 
-    def __init__(self, run: Run, observer: abc.ObserverBase[Event]) -> None:
-        self._run = run
+    def __init__(
+        self,
+        observer: abc.ObserverBase[Event],
+        *,
+        gone: Callable[[_Subscriber], None],
+        report: Callable[[Exception], None],
+    ) -> None:
         self._observer = observer
+        self._gone = gone
+        self._report = report
         self.left = False
 
     def deliver(self, event: Event) -> None:
@@ -367,7 +376,7 @@ class _Subscriber:
         try:
             self._observer.on_next(event)
         except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
-            self._run.report(error)
+            self._report(error)
 
     def finish(self, bug: Exception | None) -> None:
         if self.left:
@@ -379,9 +388,9 @@ class _Subscriber:
             else:
                 self._observer.on_error(bug)
         except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
-            self._run.report(error)
+            self._report(error)
 
     def leave(self) -> None:
         if not self.left:
             self.left = True
-            self._run.left(self)
+            self._gone(self)

@@ -136,3 +136,24 @@ async def test_a_reader_waits_without_spinning_until_something_comes() -> None:
     run.cancel()
 
     assert (await arrival).kind == "llm-response"
+
+
+def test_a_reader_on_another_loop_than_the_runs_holds_it_back_too_and_misses_nothing() -> None:
+    run = AgentLoop(llm_provider=Counting(300)).execute("Hi")
+
+    async def elsewhere() -> list[int]:
+        return [event.seq async for event in run.events(buffer=4)]
+
+    run.start()
+
+    assert asyncio.run(elsewhere()) == list(range(1, 306))
+
+
+def test_a_reader_of_a_finished_run_may_be_slow() -> None:
+    run = AgentLoop(llm_provider=Counting(300)).execute("Hi")
+    run.result(timeout=5)
+
+    async def elsewhere() -> list[int]:
+        return [event.seq async for event in run.events(buffer=4)]
+
+    assert asyncio.run(elsewhere()) == list(range(1, 306))

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from reactivex import Observable
 from reactivex import operators as ops
 
-from looopy import AgentLoop, Run, RunResult, Usage
+from looopy import AgentLoop, LLMRequest, Run, RunResult, Usage
 from looopy.errors import LooopyError, NotResumable, TaskCanceled, WrongThread
-from looopy.events import ContentDelta, Event, LLMResponse, StatusUpdate
+from looopy.events import ContentDelta, Event, LLMEvent, LLMResponse, StatusUpdate
+from looopy.reactive import from_aiter
 from looopy.run import REPLAY
 from looopy.stores.memory import InMemoryStateStore
 from looopy.testing import ScriptedModel, says, stalls
@@ -137,6 +140,26 @@ async def test_a_subscriber_that_leaves_during_the_replay_is_not_kept() -> None:
     assert await run.pipe(ops.map(lambda event: event.kind), ops.first()) == "task"
 
 
+async def test_a_late_subscriber_that_cancels_while_it_catches_up_sees_the_end_too() -> None:
+    run = stalled()[0].execute("Hi").start()
+    seen: list[str] = []
+
+    def cancelling(event: Event) -> None:
+        seen.append(event.kind)
+        run.cancel()
+
+    run.subscribe(cancelling)
+
+    assert seen == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"]
+
+
+async def test_a_late_subscriber_may_leave_while_it_catches_up() -> None:
+    run = stalled()[0].execute("Hi").start()
+    assert await run.pipe(ops.map(lambda event: event.kind), ops.first()) == "task"
+    assert run.status == "working"
+    run.cancel()
+
+
 async def test_time_operators_run_on_the_runs_loop_and_start_no_timer_thread() -> None:
     run = stalled()[0].execute("Hi")
     threads: set[str] = set()
@@ -245,9 +268,81 @@ def test_a_run_whose_loop_was_closed_is_canceled_and_says_so() -> None:
 
     asyncio.run(abandon())
 
-    with pytest.raises(TaskCanceled, match="event loop was closed"):
+    with pytest.raises(TaskCanceled, match="event loop was closed") as caught:
         runs[0].result(timeout=5)
-    assert runs[0].status == "canceled"
+    assert (runs[0].status, caught.value.result.output) == ("canceled", "Hel")
+
+
+def test_a_run_whose_loop_was_closed_before_its_task_was_loaded_says_so() -> None:
+    class Slow(InMemoryStateStore):
+        async def load(self, _: str, /) -> None:
+            await asyncio.Event().wait()
+
+    agent = AgentLoop(llm_provider=ScriptedModel(), task_state_store=Slow())
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Run:
+        return agent.resume("t").start()
+
+    run = loop.run_until_complete(begin())
+    loop.close()
+
+    with pytest.raises(TaskCanceled, match="event loop was closed"):
+        run.result(timeout=5)
+
+
+@pytest.mark.parametrize(("moment", "seen"), [(LLMResponse, 4), (StatusUpdate, 5)])
+async def test_a_subscriber_may_dispose_of_another_in_a_handler(moment: type[Event], seen: int) -> None:
+    run = stalled()[0].execute("Hi")
+    kinds: list[str] = []
+    others: list[Any] = []
+
+    def leaving(event: Event) -> None:
+        if others and isinstance(event, moment):
+            others[0].dispose()
+
+    run.subscribe(leaving)
+    others.append(
+        run.subscribe(lambda event: kinds.append(event.kind), on_completed=lambda: kinds.append("completed"))
+    )
+    run.cancel()
+
+    assert (
+        kinds
+        == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"][:seen]
+    )
+
+
+async def test_leaving_and_cancelling_in_the_last_handler_change_nothing() -> None:
+    others: list[Any] = []
+    run = stalled()[0].execute("Hi")
+    run.subscribe(on_completed=lambda: [other.dispose() for other in others].clear())
+    run.subscribe(on_completed=run.cancel)
+    others.append(run.subscribe())
+    run.cancel("once")
+
+    with pytest.raises(TaskCanceled, match="once"):
+        await run
+
+
+async def test_an_answer_that_comes_in_time_is_cut_inside_the_handler_of_a_piece() -> None:
+    async def answer() -> AsyncIterator[LLMEvent]:
+        yield ContentDelta(delta="Hel")
+        yield ContentDelta(delta="lo")
+
+    class Streaming:
+        def call(self, _: LLMRequest, /) -> Observable[LLMEvent]:
+            return from_aiter(answer)
+
+    run = AgentLoop(llm_provider=Streaming()).execute("Hi")
+    second: list[str] = []
+    run.subscribe(lambda event: run.cancel() if isinstance(event, ContentDelta) else None)
+    run.subscribe(lambda event: second.append(event.kind))
+    with pytest.raises(TaskCanceled) as caught:
+        await run
+
+    assert caught.value.result.output == "Hel"
+    assert second == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"]
 
 
 def test_a_finished_run_can_be_watched_after_its_loop_is_gone() -> None:
