@@ -15,6 +15,8 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.notification import Notification, OnNext
+from reactivex.subject import Subject
 
 from looopy import reactive
 from looopy.errors import StoreFailed, ToolFailed
@@ -28,7 +30,7 @@ from looopy.events import (
     ToolProgress,
     ToolStart,
 )
-from looopy.messages import JSON, ToolCall, jsonable, render
+from looopy.messages import JSON, ToolCall, jsonable, plain, render, whole
 from looopy.ports import ArtifactStore, InputNeeded, ToolContext, ToolProvider
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState
@@ -82,6 +84,7 @@ class _Running:
     over: bool = False
     started: float = field(default_factory=reactive.now)
     upstream: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
+    emitted: Subject[Notification[ToolEvent]] = field(default_factory=Subject)
     call_off: Callable[[], None] | None = None
 
     def begin(self, provider: ToolProvider, scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
@@ -89,8 +92,7 @@ class _Running:
             what = f"the tool {self.call.name!r} took longer"
             error = exceeded("tool_seconds", allowed=seconds, spent=seconds, what=what)
             self.call_off = reactive.after(seconds, lambda: self.interrupt(error))
-        events = rx.defer(lambda _: self._kept(provider.call(self.call, self._context())))
-        self.upstream.disposable = events.subscribe(
+        self.upstream.disposable = self._events(provider).subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )
         return Disposable(self._stop)
@@ -99,7 +101,7 @@ class _Running:
         loop = reactive.loop_here()
 
         def emit(event: ToolProgress | ArtifactUpdate) -> None:
-            reactive.on_loop(loop, lambda: self._on_next(event))
+            reactive.on_loop(loop, lambda: self._emit(event))
 
         return ToolContext(
             task_id=self.state.task_id,
@@ -113,28 +115,41 @@ class _Running:
             cancelled=lambda: self.over,
         )
 
-    def _kept(self, events: Observable[ToolEvent]) -> Observable[ToolEvent]:
-        """With an artifact store, an artifact is kept before it is shown."""
+    def _events(self, provider: ToolProvider) -> Observable[ToolEvent]:
+        """What the provider emits. With an artifact store, an artifact is kept before it is shown, and what comes after it waits."""
+        called = rx.defer(lambda _: provider.call(self.call, self._context()))
         store = self.setup.artifact_store
         if store is None:
-            return events
-        return events.pipe(
-            ops.concat_map(
-                lambda event: self._keep(store, event) if isinstance(event, ArtifactUpdate) else rx.of(event)
-            )
-        )
+            return called
+        arrived = rx.merge(self.emitted, called.pipe(ops.materialize()))
+        return arrived.pipe(ops.concat_map(lambda said: self._kept(store, said)), ops.dematerialize())
 
-    def _keep(self, store: ArtifactStore, event: ArtifactUpdate) -> Observable[ToolEvent]:
-        async def save() -> ToolEvent:
+    def _emit(self, event: ToolProgress | ArtifactUpdate) -> None:
+        """An event from the tool's context: shown at once, or in its turn where there is a store to wait for."""
+        if self.setup.artifact_store is None:
+            self._on_next(event)
+        else:
+            self.emitted.on_next(OnNext(event))
+
+    def _kept(
+        self, store: ArtifactStore, said: Notification[ToolEvent]
+    ) -> Observable[Notification[ToolEvent]]:
+        event = said.value if isinstance(said, OnNext) else None
+        if not isinstance(event, ArtifactUpdate):
+            return rx.of(said)
+        artifact_id = event.artifact.artifact_id
+
+        async def keep() -> Notification[ToolEvent]:
+            shown = _plain(event)
             try:
-                await store.save(replace(event, task_id=self.state.task_id, context_id=self.state.context_id))
+                await store.save(replace(shown, task_id=self.state.task_id, context_id=self.state.context_id))
             except Exception as error:
                 name = type(store).__name__
-                what = f"the artifact {event.artifact.artifact_id!r} could not be saved in {name}: {error}"
+                what = f"the artifact {artifact_id!r} could not be saved in {name}: {error}"
                 raise StoreFailed(what, store=name) from error
-            return event
+            return OnNext(shown)
 
-        return reactive.from_awaitable(save)
+        return reactive.from_awaitable(keep)
 
     def _on_next(self, event: ToolEvent) -> None:
         if self.over:
@@ -146,23 +161,37 @@ class _Running:
             case InputRequired():
                 self._finish(replace(event, **named))
             case ToolProgress():
-                self.observer.on_next(replace(event, **named, data=_data(event.data)))
-            case _:
-                self.observer.on_next(event)
+                self.observer.on_next(replace(event, **named, note=whole(event.note), data=_data(event.data)))
+            case ArtifactUpdate():
+                self._artifact(event)
+
+    def _artifact(self, event: ArtifactUpdate) -> None:
+        try:
+            shown = _plain(event)
+        except TypeError as error:
+            self._on_error(error)
+        else:
+            self.observer.on_next(shown)
 
     def _on_error(self, error: Exception) -> None:
+        if self.over:
+            return
         if isinstance(error, InputNeeded):
             self._on_next(error.question)
             return
-        self._complete(ToolComplete(error=Failure.of(error)))
-        if self.setup.on_tool_error == "raise":
-            failed = ToolFailed(
-                f"the tool {self.call.name!r} raised {type(error).__name__}: {error}",
-                tool=self.call.name,
-                call_id=self.call.id,
-            )
-            failed.__cause__ = error
-            self.interrupt(failed)
+        self._complete(ToolComplete(error=Failure.of(error)), ends_task=self._failed(error))
+
+    def _failed(self, error: Exception) -> ToolFailed | None:
+        """What ends the task when this tool raises; None where the model shall read it."""
+        if self.setup.on_tool_error == "model":
+            return None
+        failed = ToolFailed(
+            f"the tool {self.call.name!r} raised {type(error).__name__}: {error}",
+            tool=self.call.name,
+            call_id=self.call.id,
+        )
+        failed.__cause__ = error
+        return failed
 
     def _on_completed(self) -> None:
         if not self.over:
@@ -173,12 +202,12 @@ class _Running:
                 )
             )
 
-    def _complete(self, event: ToolComplete) -> None:
+    def _complete(self, event: ToolComplete, *, ends_task: ToolFailed | None = None) -> None:
         result, error = event.result, event.error
         if error is None:
             result, error = _result(result, name=self.call.name, limit=self.setup.max_result_chars)
-        elif len(error.message) > self.setup.max_result_chars:
-            error = replace(error, message=_cut(error.message, self.setup.max_result_chars))
+        else:
+            error = replace(error, message=_cut(whole(error.message), self.setup.max_result_chars))
         self._finish(
             replace(
                 event,
@@ -187,12 +216,16 @@ class _Running:
                 result=None if error else result,
                 error=error,
                 seconds=reactive.now() - self.started,
-            )
+            ),
+            ends_task=ends_task,
         )
 
-    def _finish(self, event: ToolComplete | InputRequired) -> None:
+    def _finish(self, event: ToolComplete | InputRequired, *, ends_task: ToolFailed | None = None) -> None:
         self._stop()
         self.observer.on_next(event)
+        if ends_task is not None:
+            # Before this call completes: it may be the last that the next model call waits for.
+            self.interrupt(ends_task)
         self.observer.on_completed()
 
     def _stop(self) -> None:
@@ -212,14 +245,16 @@ def _result(value: object, *, name: str, limit: int) -> tuple[JSON, Failure | No
             f"the tool {name!r} returned a {type(value).__name__} that has no JSON form ({error}); {mend}"
         )
         return None, Failure(type="UnserializableResult", message=message)
-    text = (
-        result
-        if isinstance(result, str)
-        else None
-        if isinstance(result, int | float | None)
-        else render(result)
-    )
-    return (_cut(text, limit) if text is not None and len(text) > limit else result), None
+    text = "" if isinstance(result, int | float | None) else render(result)
+    return (result if len(text) <= limit else _cut(text, limit)), None
+
+
+def _plain(event: ArtifactUpdate) -> ArtifactUpdate:
+    artifact = event.artifact
+    try:
+        return replace(event, artifact=replace(artifact, parts=tuple(map(plain, artifact.parts))))
+    except TypeError as error:
+        raise TypeError(f"the artifact {artifact.artifact_id!r} has no JSON form: {error}") from None
 
 
 def _data(value: object) -> JSON:
@@ -230,4 +265,6 @@ def _data(value: object) -> JSON:
 
 
 def _cut(text: str, limit: int) -> str:
-    return f"{text[:limit]}… [cut: {limit:,} of {len(text):,} characters shown]"
+    return (
+        text if len(text) <= limit else f"{text[:limit]}… [cut: {limit:,} of {len(text):,} characters shown]"
+    )
