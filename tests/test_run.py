@@ -316,7 +316,7 @@ async def test_a_subscriber_may_dispose_of_another_in_a_handler(moment: type[Eve
 async def test_leaving_and_cancelling_in_the_last_handler_change_nothing() -> None:
     others: list[Any] = []
     run = stalled()[0].execute("Hi")
-    run.subscribe(on_completed=lambda: [other.dispose() for other in others].clear())
+    run.subscribe(on_completed=lambda: others.pop().dispose())
     run.subscribe(on_completed=run.cancel)
     others.append(run.subscribe())
     run.cancel("once")
