@@ -48,6 +48,7 @@ class Events(AsyncIterator[Event]):
             self._subscription = self._source.subscribe(letters.receive, letters.end, letters.end)
         while not letters.unread:
             if letters.ended:
+                self._leave()  # also after an error, which would else keep this reader, and the run, until it is collected
                 error, letters.error = letters.error, None
                 raise error or StopAsyncIteration
             await letters.arrival()

@@ -103,6 +103,15 @@ async def test_a_lagging_reader_may_choose_an_error() -> None:
     assert caught.value.size == 4
 
 
+async def test_a_reader_that_got_an_error_has_left_and_with_the_last_one_goes_the_run() -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh") + stalls())).execute("Hi")
+
+    with pytest.raises(BufferOverflow):
+        [event async for event in run.events(buffer=4, overflow="error")]
+
+    assert run.status == "canceled"
+
+
 async def test_after_its_end_a_reader_stays_ended() -> None:
     reader = AgentLoop(llm_provider=ScriptedModel(says("Hello"))).execute("Hi").events()
     assert len([event async for event in reader]) == 6
