@@ -9,20 +9,20 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 from opentelemetry import trace
 
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed
-from looopy.events import Event, InputReceived, Status, StatusUpdate, Task
+from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
-from looopy.messages import JSON, Message, Part, jsonable
+from looopy.messages import JSON, Message, Part, jsonable, plain, whole
 from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
 from looopy.run import Run
 from looopy.setup import Limits, Setup, SystemPrompt
-from looopy.state import LoopState
+from looopy.state import LoopState, advance
 
-Prompt = str | Message | tuple[Part, ...]
+Prompt: TypeAlias = str | Message | tuple[Part, ...]
 """What a person asks: text, parts (text, files, data), or a whole message."""
 
 
@@ -76,6 +76,12 @@ class AgentLoop:
                 f"AgentLoop(on_tool_error={self.on_tool_error!r}): must be 'model' or 'raise'",
                 argument="on_tool_error",
             )
+        for provider in self.tool_providers:
+            _fits("tool_providers", provider, "tools", "call", mend="functions go into tools=[…]")
+        if self.task_state_store is not None:
+            _fits("task_state_store", self.task_state_store, "save", "load", mend="pass a StateStore")
+        if self.artifact_store is not None:
+            _fits("artifact_store", self.artifact_store, "save", "load", mend="pass an ArtifactStore")
         setup = Setup(
             llm_provider=_provider(self.llm_provider),
             tool_providers=(*_functions(self.tools), *self.tool_providers),
@@ -118,7 +124,7 @@ class AgentLoop:
             deps: for this run, instead of the agent's own.
 
         Raises:
-            ConfigurationError: the prompt is empty.
+            ConfigurationError: the prompt is empty, or something in it or in the metadata has no JSON form.
         """
         message = _prompt(prompt)
         state = LoopState(
@@ -127,7 +133,9 @@ class AgentLoop:
             agent_id=self.agent_id,
             messages=tuple(history),
         )
-        opens = Task(prompt=message, agent_id=self.agent_id, metadata=jsonable(dict(metadata or {})))
+        opens = Task(
+            prompt=message, agent_id=self.agent_id, metadata=_plain(dict(metadata or {}), "metadata")
+        )
         trace_id, parent_span_id = _trace()
         request = LLMRequest(
             messages=(),
@@ -158,14 +166,14 @@ class AgentLoop:
             `NotResumable` (the task is unknown or over, or an answer is to nothing that it asks) or `StoreFailed`.
 
         Raises:
-            ConfigurationError: the agent has no `task_state_store`.
+            ConfigurationError: the agent has no `task_state_store`, or an input has no JSON form.
         """
-        trace_id, parent_span_id = _trace()
-        answers = {key: jsonable(value) for key, value in (inputs or {}).items()}
+        answers: dict[str, JSON] = _plain(dict(inputs or {}), "inputs")
         if self.task_state_store is None:
             raise ConfigurationError(
                 "resume needs a stored task: give the agent a task_state_store", argument="task_state_store"
             )
+        trace_id, parent_span_id = _trace()
 
         async def execute() -> Execution:
             state = await self._stored(task_id)
@@ -230,50 +238,128 @@ class Session:
         self.context_id = context_id
         self._agent = agent
         self._history = history
+        self._before: Run | None = None
         self._newest: Run | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far."""
-        state = self._newest.state if self._newest is not None and self._newest.done else None
-        return self._history if state is None else state.messages
+        run = self._begun
+        if run is None or run.state is None or not run.done:
+            return self._history
+        return _closed(run.state).messages
 
     def send(self, prompt: Prompt, **options: Any) -> Run:
         """The next turn; options are those of `AgentLoop.execute`.
 
-        A turn that was cancelled or failed stays in the conversation with what had been said, which is always a history that a model can go on from.
+        A turn that was cancelled or failed stays in the conversation with what had been said, and one that waits for an answer is left
+        unanswered (`resume` answers it): the history is always one that a model can go on from.
 
         Raises:
             ConfigurationError: the turn before is not over, or the prompt is empty.
         """
-        newest = self._newest
-        if newest is not None and newest.state is not None and not newest.done:
+        self._settled()
+        self._history = self.messages
+        options = {"session_id": self.context_id, **options}
+        return self._next(
+            self._agent.execute(prompt, context_id=self.context_id, history=self._history, **options)
+        )
+
+    def resume(self, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None) -> Run:
+        """Go on with a turn that waits for answers, as `AgentLoop.resume` does.
+
+        Args:
+            inputs: the answers, by input id.
+            deps: for this run, instead of the agent's own.
+
+        Raises:
+            ConfigurationError: no turn waits, or the agent has no `task_state_store`.
+        """
+        state = self._settled()
+        if state is None or not state.waiting:
+            raise ConfigurationError(
+                f"session {self.context_id!r} has no turn that waits for an answer: go on with send(…)",
+                argument="inputs",
+            )
+        return self._next(self._agent.resume(state.task_id, inputs=inputs, deps=deps))
+
+    def _next(self, run: Run) -> Run:
+        self._before, self._newest = self._begun, run
+        return run
+
+    @property
+    def _begun(self) -> Run | None:
+        """The newest run that began: one that nobody started, or that could not be resumed, changes nothing."""
+        return self._newest if self._newest is not None and self._newest.state is not None else self._before
+
+    def _settled(self) -> LoopState | None:
+        """The state that the newest turn ended in; None before there is one."""
+        run = self._begun
+        if run is not None and not run.done:
             raise ConfigurationError(
                 f"session {self.context_id!r} is still working on the turn before: await it or cancel it first",
                 argument="prompt",
             )
-        self._history = self.messages
-        options = {"session_id": self.context_id, **options}
-        self._newest = self._agent.execute(
-            prompt, context_id=self.context_id, history=self._history, **options
-        )
-        return self._newest
+        return run.state if run is not None else None
+
+
+def _closed(state: LoopState) -> LoopState:
+    """The state with an answer to every call: a model cannot go on from less."""
+    for call in state.pending:
+        left = Failure(type="Unanswered", message="not answered: the conversation went on without it")
+        state = advance(state, ToolComplete(call_id=call.id, tool_name=call.name, error=left))
+    return state
 
 
 def _prompt(prompt: Prompt) -> Message:
-    message = prompt if isinstance(prompt, Message) else Message.user(prompt)
+    message = prompt if isinstance(prompt, Message) else Message.user(_content(prompt))
     if not message.content or (isinstance(message.content, str) and not message.content.strip()):
         raise ConfigurationError("the prompt is empty: say what the agent shall do", argument="prompt")
     return message
 
 
+def _content(prompt: Any) -> str | tuple[Part, ...]:
+    if isinstance(prompt, str):
+        return whole(prompt)
+    if not isinstance(prompt, Sequence) or not all(isinstance(part, Part) for part in cast("Any", prompt)):
+        raise ConfigurationError(
+            f"the prompt is a {type(cast('object', prompt)).__name__}: pass text, a Message, or a tuple of TextPart, FilePart and DataPart",
+            argument="prompt",
+        )
+    try:
+        return tuple(plain(part) for part in cast("Sequence[Part]", prompt))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the prompt has data without a JSON form: {error}", argument="prompt"
+        ) from None
+
+
+def _plain(values: dict[str, Any], argument: str) -> JSON:
+    try:
+        return jsonable(values)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{argument}: not all of it has a JSON form ({error}); pass text, numbers, lists and dicts",
+            argument=argument,
+        ) from None
+
+
+def _fits(argument: str, value: object, *methods: str, mend: str) -> None:
+    """Check that a value fits its socket, and is no class that somebody forgot to call."""
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        needed = " and ".join(f"{method}()" for method in methods)
+        given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise ConfigurationError(
+            f"AgentLoop({argument}=…): {given} was given, but it takes an object with {needed}; {mend}",
+            argument=argument,
+        )
+
+
 def _provider(provider: LLMProvider | str) -> LLMProvider:
     if not isinstance(provider, str):
-        if not callable(getattr(cast("Any", provider), "call", None)):
-            raise ConfigurationError(
-                f"llm_provider={provider!r}: not a provider; pass a LiteLLMProvider, a model's name, or 'stand-in'",
-                argument="llm_provider",
-            )
+        _fits(
+            "llm_provider", provider, "call", mend="pass a LiteLLMProvider(…), a model's name, or 'stand-in'"
+        )
         return provider
     if provider == "stand-in":
         from looopy.testing.standin import stand_in
@@ -285,6 +371,10 @@ def _provider(provider: LLMProvider | str) -> LLMProvider:
 
 
 def _functions(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:
+    if callable(functions):
+        raise ConfigurationError(
+            f"AgentLoop(tools={functions!r}): it takes a list, so write tools=[…]", argument="tools"
+        )
     listed = tuple(functions)
     if not listed:
         return ()
