@@ -118,7 +118,7 @@ class _Jumps(selectors.DefaultSelector):
                 argument="transport",
             )
         self._given_up = min(self._given_up, self._loop.threads)
-        if self._loop.threads > self._given_up:
+        if self._loop.threads > (0 if timeout is None else self._given_up):
             if ready := super().select(self._patience):
                 return ready
             self._given_up = self._loop.threads

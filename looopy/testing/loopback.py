@@ -6,6 +6,7 @@ It serves one kind of client, an HTTP library that does not pipeline; it is no w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class Loopback:
             while await self._exchange(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client left, between two requests or within one
+            pass  # the client left, between two requests or within one, or the script cut the connection
         finally:
             writer.transport.abort()
             self._server.count_connection(-1)
@@ -65,10 +66,10 @@ class Loopback:
         content = await reader.readexactly(int(headers.get("content-length", "0")))
         reply, received = self._server.respond(method, path, headers, content)
         try:
-            whole = await self._reply(reply, received, reader, writer)
+            await self._reply(reply, received, reader, writer)
         finally:
             self._server.end(received, "hung-up")
-        return whole and headers.get("connection", "").lower() != "close"
+        return headers.get("connection", "").lower() != "close"
 
     async def _reply(
         self,
@@ -76,36 +77,35 @@ class Loopback:
         received: Received | None,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-    ) -> bool:
+    ) -> None:
         for step in reply.before:
-            if await self._paused(step, received, reader):
-                return False
+            await self._pause(step, received, reader)
         writer.write(_head(reply))
-        for piece in reply.pieces:
-            if not isinstance(piece, bytes):
-                if await self._paused(piece, received, reader):
-                    return False
-            elif piece:
+        for piece in filter(None, reply.pieces):
+            if isinstance(piece, bytes):
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
                 await writer.drain()
+            else:
+                await self._pause(piece, received, reader)
         writer.write(b"0\r\n\r\n")
         self._server.end(received, "answered")
         await writer.drain()
-        return True
 
-    async def _paused(self, step: Step, received: Received | None, reader: asyncio.StreamReader) -> bool:
-        """Live through a step that sends nothing; whether the connection is over after it."""
+    async def _pause(self, step: Step, received: Received | None, reader: asyncio.StreamReader) -> None:
+        """Live through a step that sends nothing.
+
+        Raises:
+            ConnectionError: the connection is over: the client left, or the script cuts it.
+        """
         if isinstance(step, Cut):
             self._server.end(received, "cut")
-            return True
-        try:
+            raise ConnectionAbortedError("cut, as scripted")
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(step.seconds if isinstance(step, Wait) else None):
                 await reader.read(
                     1
                 )  # a client that waits for an answer sends nothing: this ends when it leaves
-        except TimeoutError:
-            return False
-        return True
+                raise ConnectionResetError("the client hung up")
 
 
 def _head(reply: Reply) -> bytes:

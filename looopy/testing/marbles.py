@@ -91,7 +91,7 @@ class Marbles:
 
         Args:
             source: for example `agent.execute("Hi")`, made but not yet subscribed to.
-            dispose_at: leave in this column, after its events; the stream is watched for one column more.
+            dispose_at: leave in this column, after its events.
             patience: real seconds to wait for worker threads, as in `run_virtual`.
 
         Raises:
@@ -165,58 +165,51 @@ class _Drawing:
         self._symbol_of = symbol_of
         self._columns: list[str] = []
         self._unknown: list[str] = []
-        self._over = False
 
     async def watch(self, source: Observable[Any], tick: float, dispose_at: int | None) -> None:
         """Subscribe, and wait until the stream is over, or left, or stuck."""
         loop = cast("VirtualLoop", asyncio.get_running_loop())  # run_virtual made it
-        over: asyncio.Future[None] = loop.create_future()
-
-        def finish() -> None:
-            self._over = True
-            if not over.done():
-                over.set_result(None)
-
-        def note(symbol: str) -> None:
-            if not self._over:
-                self._note(symbol, _column(loop.time(), tick))
+        over = asyncio.Event()
 
         def on_next(event: object) -> None:
-            symbol = self._symbol_of(event)
-            if _column(loop.time(), tick) >= _LONGEST and not over.done():
-                over.set_exception(
-                    ConfigurationError(
-                        f"the stream goes on after {_LONGEST} columns: draw it with dispose_at=…, or a larger tick",
-                        argument="dispose_at",
-                    )
-                )
-            if symbol == "?" and not self._over:
-                self._unknown.append(f"? in column {_column(loop.time(), tick)}: {_shown(event)}")
-            if symbol != "_":
-                note(symbol)
+            self._note(event, _column(loop.time(), tick))
+            if len(self._columns) > _LONGEST:
+                over.set()
 
         def end(symbol: str, _: object = None) -> None:
-            note(symbol)
-            finish()
+            self._draw(symbol, _column(loop.time(), tick))
+            over.set()
 
         def leave() -> None:
             subscription.dispose()
             end("!")
 
-        loop.when_stuck = finish
+        loop.when_stuck = over.set
         subscription = source.subscribe(
             on_next, partial(end, "#"), partial(end, "|"), scheduler=LoopScheduler(loop)
         )
         if dispose_at is not None:
             loop.call_later((dispose_at + 0.5) * tick, leave)
-        await over
+        await over.wait()
         subscription.dispose()
+        if len(self._columns) > _LONGEST:
+            raise ConfigurationError(
+                f"the stream goes on after {_LONGEST} columns: draw it with dispose_at=…, or a larger tick",
+                argument="dispose_at",
+            )
 
     def __str__(self) -> str:
         drawn = (f"({column})" if len(column) > 1 else column or "-" for column in self._columns)
         return "\n".join(["".join(drawn), *self._unknown])
 
-    def _note(self, symbol: str, column: int) -> None:
+    def _note(self, event: object, column: int) -> None:
+        symbol = self._symbol_of(event)
+        if symbol == "?":
+            self._unknown.append(f"? in column {column}: {_shown(event)}")
+        if symbol != "_":
+            self._draw(symbol, column)
+
+    def _draw(self, symbol: str, column: int) -> None:
         self._columns.extend([""] * (column + 1 - len(self._columns)))
         self._columns[column] += symbol
 

@@ -190,7 +190,7 @@ class _Playback:
                 call = ToolCall(self._owner.next_call_id(), name, arguments, problem)
                 self._message = replace(self._message, tool_calls=(*self._message.tool_calls, call))
                 return ToolCallDelta(call_id=call.id, tool_name=name, delta=text)
-            case Raw():
+            case _:
                 raise ConfigurationError(_NO_BYTES, argument="otherwise")
 
     def _response(self) -> LLMResponse:

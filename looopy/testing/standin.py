@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import takewhile
 from typing import cast
 
 from looopy.messages import JSON, Usage
@@ -119,11 +120,8 @@ def _from_results(messages: list[dict[str, JSON]]) -> str:
         for call in cast("list[JSON]", message.get("tool_calls") or []):
             arguments = json.loads(call["function"]["arguments"] or "{}")
             asked[call["id"]] = " ".join(str(value) for value in arguments.values())
-    said: list[str] = []
-    for message in reversed(messages):
-        if message.get("role") != "tool":
-            break
-        said.append(_told(asked.get(message["tool_call_id"], ""), _text(message)))
+    results = takewhile(lambda message: message.get("role") == "tool", reversed(messages))
+    said = [_told(asked.get(message["tool_call_id"], ""), _text(message)) for message in results]
     return " ".join(reversed(said))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from pydantic_core import to_json
 
@@ -65,6 +65,8 @@ class _Chunks:
                 yield step
             case Fail():
                 yield event({"error": _error(step)}) + b"data: [DONE]\n\n"
+            case _:
+                assert_never(step)
 
     def call(self, name: str, text: str) -> Iterator[bytes]:
         index, half = self.calls, (len(text) + 1) // 2

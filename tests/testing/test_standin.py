@@ -1,0 +1,146 @@
+"""The stand-in model: it reads the prompt, asks for a calculator, and says what it is."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from looopy import AgentLoop
+from looopy.messages import FilePart, Message, TextPart
+from looopy.testing.script import Call
+from looopy.testing.standin import MODEL, WHO, expressions_in, serving_stand_in, stand_in, stand_in_answer
+
+
+def calculate(expression: str) -> float:
+    """Work out an arithmetic expression.
+
+    Args:
+        expression: for example "2 + 2".
+    """
+    return {"15 * 23 + 47": 392.0, "12 / 5": 2.4, "2 + 2": 4}[expression]
+
+
+def evaluate(expression: str) -> str:
+    """Another name for it."""
+    return f"about {calculate(expression)}"
+
+
+def search(query: str) -> str:
+    """Something else."""
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("Calculate 15 * 23 + 47", ["15 * 23 + 47"]),
+        ("What is 15 × 23 + 47?", ["15 * 23 + 47"]),
+        ("(2+3)^2", ["(2+3)**2"]),
+        ("12 / 5", ["12 / 5"]),
+        ("84 ÷ 2 and 6·7.", ["84 / 2", "6 * 7"]),
+        ("9\u22124", ["9 - 4"]),
+        ("\u22123 * 2", ["-3 * 2"]),
+        ("what is 2 plus 2", ["2 + 2"]),
+        ("5 minus -3, then 3 times 4", ["5 - -3", "3 * 4"]),
+        ("2 to the power of 10 divided by 4", ["2**10 / 4"]),
+        ("3 x 4", ["3 * 4"]),
+        ("1,000,000 + 5", ["1000000 + 5"]),
+        ("(what is 2+2)", ["2+2"]),
+        ("In 2024 15 * 3?", ["15 * 3"]),
+        ("17 % 5", ["17 % 5"]),
+        ("-5 degrees, version 1.2.3, on 2024-01-05, 15% of 200", []),
+        ("((((((1", []),
+        ("hello", []),
+        ("", []),
+    ],
+)
+def test_arithmetic_is_found_as_people_write_it(prompt, found):
+    assert list(expressions_in(prompt)) == found
+
+
+@given(st.text(alphabet="0123456789.+-*/%^()x, \tab"))
+def test_what_is_found_is_always_arithmetic(text):
+    for expression in expressions_in(text):
+        compile(expression, "prompt", "eval")
+        assert not set(expression) - set("0123456789.+-*/%() \t")
+
+
+@pytest.mark.parametrize("text", ["1 " * 20_000, "(-" * 20_000, "1+" * 20_000, ")" * 20_000, "9" * 20_000])
+@pytest.mark.timeout(10)
+def test_a_huge_prompt_is_read_in_reasonable_time(text):
+    list(expressions_in(text))
+
+
+def answer_to(prompt, *tools):
+    return AgentLoop(llm_provider="stand-in", tools=tools).execute(prompt)
+
+
+async def test_arithmetic_is_worked_out_by_the_tool_and_told():
+    result = await answer_to("Calculate 15 * 23 + 47", calculate)
+    assert result.output == "The result of 15 × 23 + 47 is 392."
+    assert [message.role for message in result.messages] == ["user", "assistant", "tool", "assistant"]
+    assert (result.cost, result.usage.input_tokens > 0, result.usage.output_tokens > 0) == (None, True, True)
+
+
+async def test_several_expressions_are_several_calls():
+    result = await answer_to("12 / 5 and 2 + 2", search, calculate)
+    assert result.output == "The result of 12 ÷ 5 is 2.4. The result of 2 + 2 is 4."
+
+
+async def test_any_tool_with_one_text_called_expression_is_a_calculator():
+    assert (await answer_to("2 + 2", evaluate)).output == "The result of 2 + 2 is about 4."
+
+
+async def test_a_failed_calculation_is_told():
+    output = (await answer_to("1 + 1", calculate)).output
+    assert output.startswith("I could not work out 1 + 1: ")
+
+
+async def test_without_a_calculator_it_says_what_it_would_need():
+    assert (await answer_to("2 + 2", search)).output == (
+        f"I see the arithmetic 2 + 2, but I work it out with a tool `calculate(expression)`, and was offered search. {WHO}"
+    )
+    assert "was offered none." in (await answer_to("2 + 2")).output
+
+
+async def test_without_arithmetic_it_says_what_it_is():
+    assert (await answer_to("Who are you?", calculate)).output == WHO
+    assert "LITELLM_URL" in WHO
+
+
+async def test_it_reads_the_newest_message_and_only_the_text_of_it():
+    parts = (TextPart("2 + 2"), FilePart(url="http://localhost/3+3.png", mime_type="image/png"))
+    assert (await answer_to(Message.user(parts), calculate)).output == "The result of 2 + 2 is 4."
+
+
+async def test_it_answers_under_its_own_name_word_by_word():
+    run = answer_to("Hello", calculate)
+    events = [event async for event in run]
+    deltas = [event.delta for event in events if event.kind == "content-delta"]
+    (response,) = [event for event in events if event.kind == "llm-response"]
+    assert deltas[:3] == ["I", " am", " looopy's"]
+    assert (response.model, stand_in().model) == (MODEL, MODEL)
+
+
+def test_a_request_that_forbids_tools_is_heeded_and_one_without_messages_is_answered():
+    tools = [{"type": "function", "function": {"name": "calculate", "parameters": {"properties": {"x": {}}}}}]
+    asked = {"messages": [{"role": "user", "content": "2 + 2"}], "tools": tools}
+    assert stand_in_answer(asked).steps == (Call("calculate", '{"x":"2 + 2"}'),)
+    assert stand_in_answer({**asked, "tool_choice": "none"}).asks == ()
+    assert stand_in_answer({}).reason == "stop"
+    other = [{"type": "function", "function": {"name": "calculate"}}]
+    assert stand_in_answer({**asked, "tools": other}).asks == ()
+
+
+def test_it_is_served_on_a_port_at_a_readable_pace():
+    with serving_stand_in(every=0.001) as url:
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        events = httpx.post(f"{url}/v1/chat/completions", json=body, trust_env=False).text.split("\n\n")
+        models = httpx.get(f"{url}/v1/models", trust_env=False).json()
+    words = [json.loads(event[6:])["choices"][0]["delta"].get("content", "") for event in events[:-2]]
+    assert "".join(words) == WHO
+    assert [model["id"] for model in models["data"]] == [MODEL]
