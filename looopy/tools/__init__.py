@@ -1,0 +1,3 @@
+"""Plugs for the tool socket, `looopy.ports.ToolProvider`: `function` makes tools of Python functions."""
+
+from __future__ import annotations
