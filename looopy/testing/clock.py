@@ -108,6 +108,7 @@ class _Jumps(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What is ready: at once, after a worker thread has woken the loop, or else after a jump to the next timer."""
+        self._given_up = min(self._given_up, self._loop.threads)
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
@@ -117,7 +118,6 @@ class _Jumps(selectors.DefaultSelector):
                 "ScriptedServer.transport()",
                 argument="transport",
             )
-        self._given_up = min(self._given_up, self._loop.threads)
         if self._loop.threads > (0 if timeout is None else self._given_up):
             if ready := super().select(self._patience):
                 return ready

@@ -23,7 +23,19 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.messages import Message, ToolCall
-from looopy.testing import Marbles, ScriptedModel, ScriptedTools, calls, run_virtual, says, stalls, waits
+from looopy.providers.litellm import LiteLLMProvider, Timeouts
+from looopy.providers.transport import HTTP
+from looopy.testing import (
+    Marbles,
+    ScriptedModel,
+    ScriptedServer,
+    ScriptedTools,
+    calls,
+    run_virtual,
+    says,
+    stalls,
+    waits,
+)
 
 ASKS = LLMResponse(message=Message.assistant(tool_calls=(ToolCall("1", "slow"), ToolCall("2", "fast"))))
 
@@ -74,6 +86,24 @@ def test_every_clock_of_a_run_is_driven_by_its_diagram():
     assert drawn(waits(1) + says("x") + stalls(), idle_seconds=2) == "wd-(f|)"
     assert drawn(says("a", "b", "c", "d", every=1), model_seconds=2.5) == "wd(df|)"
     assert drawn(calls("hang"), tool_seconds=4) == "(wt)---(f|)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "timeouts", "drawn"),
+    [
+        (stalls(headers=False), Timeouts(first_token=3), "w--(f|)"),
+        (stalls(), Timeouts(call=4), "w---(f|)"),
+        (waits(1) + says("x") + stalls(), Timeouts(between_tokens=2), "wd-(f|)"),
+        (says("x", "x", every=2), Timeouts(between_tokens=3), "w-d-(dc|)"),
+    ],
+)
+def test_the_clocks_of_the_real_provider_are_driven_too(answer, timeouts, drawn):
+    m = Marbles(w="working", d=ContentDelta, f="failed", c="completed", _=Event)
+    server = ScriptedServer(answer, pieces="burst")
+    transport = HTTP(server.transport())
+    provider = LiteLLMProvider("http://proxy", "m", api_key=None, timeout=timeouts, transport=transport)
+    assert m.draw(AgentLoop(llm_provider=provider).execute("Go")) == drawn
+    assert server.open_connections == 0
 
 
 def test_a_tools_timeout_is_in_virtual_time():
