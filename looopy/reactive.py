@@ -477,7 +477,8 @@ class OnLoop(Observable[T]):
     ) -> abc.DisposableBase:
         home = self._home()
         if home is None:
-            return self._attach(observer, scheduler)
+            here = running_loop()
+            return self._attach(observer, scheduler or (LoopScheduler(here) if here else None))
         scheduler = scheduler or LoopScheduler(home)
         if running_loop() is home:
             return self._attach(observer, scheduler)

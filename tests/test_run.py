@@ -174,6 +174,19 @@ async def test_time_operators_run_on_the_runs_loop_and_start_no_timer_thread() -
     assert run.status == "canceled"
 
 
+async def test_time_operators_on_a_finished_run_start_no_timer_thread_either() -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says("Hello"))).execute("Hi")
+    await run
+    threads: set[str] = set()
+
+    def note(_: object) -> None:
+        threads.add(threading.current_thread().name)
+
+    await run.delay(0.001).do_action(note)
+
+    assert threads == {threading.current_thread().name}
+
+
 async def test_cancel_before_the_start_ends_the_run_as_soon_as_somebody_looks() -> None:
     model = ScriptedModel(says("never"))
     run = AgentLoop(llm_provider=model).execute("Hi")
