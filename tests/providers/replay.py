@@ -121,3 +121,35 @@ def answered(*pieces: Piece, **headers: str) -> LLMResponse:
     last = heard(*pieces, **headers)[-1]
     assert isinstance(last, LLMResponse)
     return last
+
+
+USAGE = {
+    "prompt_tokens": 11,
+    "completion_tokens": 7,
+    "prompt_tokens_details": {"cached_tokens": 3},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+    "cost": 0.5,
+}
+
+
+def said(text: str, **message: Any) -> LLMResponse:
+    """An answer as everything in these tests comes back, but for what the test is about."""
+    whole = Message("assistant", text, model="gpt-4o", **message)
+    return LLMResponse(
+        message=whole,
+        model="gpt-4o",
+        first_token=0.0,
+        response_id="chatcmpl-1",
+        call_id="call-1",
+        seconds=0.0,
+    )
+
+
+def call(
+    index: object = None, /, call_id: object = None, name: object = None, arguments: object = None
+) -> dict[str, Any]:
+    """A piece of a tool call; what is None is left out."""
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    return {key: value for key, value in (("index", index), ("id", call_id)) if value is not None} | {
+        "function": function
+    }
