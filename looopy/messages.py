@@ -12,7 +12,7 @@ import json
 import math
 import re
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, assert_never, cast
 
 from pydantic_core import from_json, to_json, to_jsonable_python
 
@@ -148,6 +148,8 @@ def plain(part: Part) -> Part:
             return replace(part, data=jsonable(part.data))
         case FilePart():
             return part
+        case _:
+            assert_never(part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +301,8 @@ def _part(part: Part) -> dict[str, JSON]:
             return {"type": "text", "text": render(part.data)}
         case FilePart():
             return _file(part)
+        case _:
+            assert_never(part)
 
 
 def _file(part: FilePart) -> dict[str, JSON]:

@@ -6,6 +6,7 @@ thread, clocks, and turning every kind of failure into a result that the model r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -84,7 +85,7 @@ class _Running:
     over: bool = False
     started: float = field(default_factory=reactive.now)
     upstream: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
-    emitted: Subject[Notification[ToolEvent]] = field(default_factory=Subject)
+    emitted: Subject[Notification[ToolEvent]] | None = None
     call_off: Callable[[], None] | None = None
 
     def begin(self, provider: ToolProvider, scheduler: abc.SchedulerBase | None) -> abc.DisposableBase:
@@ -121,12 +122,13 @@ class _Running:
         store = self.setup.artifact_store
         if store is None:
             return called
+        self.emitted = Subject()
         arrived = rx.merge(self.emitted, called.pipe(ops.materialize()))
         return arrived.pipe(ops.concat_map(lambda said: self._kept(store, said)), ops.dematerialize())
 
     def _emit(self, event: ToolProgress | ArtifactUpdate) -> None:
         """An event from the tool's context: shown at once, or in its turn where there is a store to wait for."""
-        if self.setup.artifact_store is None:
+        if self.emitted is None:
             self._on_next(event)
         else:
             self.emitted.on_next(OnNext(event))
@@ -151,7 +153,7 @@ class _Running:
 
         return reactive.from_awaitable(keep)
 
-    def _on_next(self, event: ToolEvent) -> None:
+    def _on_next(self, event: Event) -> None:
         if self.over:
             return
         named: dict[str, JSON] = {"call_id": self.call.id, "tool_name": self.call.name}
@@ -161,9 +163,17 @@ class _Running:
             case InputRequired():
                 self._finish(replace(event, **named))
             case ToolProgress():
-                self.observer.on_next(replace(event, **named, note=whole(event.note), data=_data(event.data)))
+                self.observer.on_next(_shown(replace(event, **named)))
             case ArtifactUpdate():
                 self._artifact(event)
+            case _:
+                self._stranger(event)
+
+    def _stranger(self, event: Event) -> None:
+        """A tool must not write what only the loop may, such as the status of the task."""
+        what = f"the tool {self.call.name!r} emitted a {type(event).__name__}"
+        mend = "a tool emits ToolProgress, ArtifactUpdate, InputRequired or ToolComplete"
+        self._on_error(TypeError(f"{what}; {mend}"))
 
     def _artifact(self, event: ArtifactUpdate) -> None:
         try:
@@ -257,11 +267,14 @@ def _plain(event: ArtifactUpdate) -> ArtifactUpdate:
         raise TypeError(f"the artifact {artifact.artifact_id!r} has no JSON form: {error}") from None
 
 
-def _data(value: object) -> JSON:
+def _shown(event: ToolProgress) -> ToolProgress:
+    """Progress with nothing in it but what JSON knows; it is for people, who would rather see something odd than a failure."""
+    done = event.progress if event.progress is not None and math.isfinite(event.progress) else None
     try:
-        return jsonable(value)
+        data = jsonable(event.data)
     except TypeError:
-        return repr(value)
+        data = repr(event.data)
+    return replace(event, progress=done, note=whole(event.note), data=data)
 
 
 def _cut(text: str, limit: int) -> str:
