@@ -152,8 +152,8 @@ def place_of(function: Callable[..., object]) -> str:
 def return_type(function: Callable[..., object]) -> object:
     """The class that a function says it returns, without its parameters; None when it says none, or one that cannot be found."""
     inner = _inner(function)
-    annotation = getattr(inner, "__annotations__", {}).get("return")
     try:
+        annotation = getattr(inner, "__annotations__", {}).get("return")
         hint = _resolved("return", annotation, getattr(inner, "__globals__", {}))
     except Exception:  # noqa: BLE001  an annotation may hold any expression, and this one is not needed
         return None
