@@ -75,8 +75,10 @@ async def test_only_the_first_end_counts(make: Callable[..., Any], late: ToolEve
 
 async def test_an_error_after_the_end_is_no_error() -> None:
     work = both_at_once(ToolComplete(result=1), error=ValueError("late"))
+    run = agent_with(doing(work, "work"), on_tool_error="raise").execute("go")
 
-    assert await outcome(work, on_tool_error="raise") == [complete(1)]
+    assert of_tools(await events_of(run))[1:] == [complete(1)]
+    assert run.status == "completed"
 
 
 async def test_a_provider_that_raises_in_call_is_answered_for() -> None:
@@ -206,10 +208,13 @@ async def test_the_clock_of_a_tool_stops_with_it() -> None:
 
 
 async def test_a_tool_that_raises_ends_the_task_before_the_model_is_asked_again() -> None:
+    async def fail() -> ToolEvent:
+        raise ValueError("it broke")
+
     model = ScriptedModel(calls("work"), says("never asked for"))
     loop = AgentLoop(
         llm_provider=model,
-        tool_providers=[doing(lambda _, __: rx.throw(ValueError("it broke")), "work")],
+        tool_providers=[doing(awaiting(fail), "work")],
         on_tool_error="raise",
     )
 
