@@ -68,8 +68,8 @@ def demo(*, watched: bool) -> Generator[Demo]:
 
 
 def model() -> str:
-    """The model that LOOOPY_MODEL or LITELLM_MODEL names, or a small one that most proxies have."""
-    return os.environ.get("LOOOPY_MODEL") or os.environ.get("LITELLM_MODEL") or DEFAULT_MODEL
+    """The model that LOOOPY_MODEL names, or a small one that most proxies have."""
+    return os.environ.get("LOOOPY_MODEL") or DEFAULT_MODEL
 
 
 def _agent(provider: LiteLLMProvider) -> AgentLoop:

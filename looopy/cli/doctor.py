@@ -118,7 +118,7 @@ class Patient:
     @property
     def named(self) -> str:
         """The model that somebody named: here, or in the environment."""
-        return self.model or os.environ.get("LOOOPY_MODEL") or os.environ.get("LITELLM_MODEL") or ""
+        return self.model or os.environ.get("LOOOPY_MODEL") or ""
 
 
 async def diagnose(patient: Patient, out: Terminal) -> int:

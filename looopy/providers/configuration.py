@@ -109,11 +109,11 @@ class Configuration:
         Raises:
             ConfigurationError: there is no URL or no model, or a value cannot work.
         """
-        model = (arguments.model or os.environ.get("LITELLM_MODEL", "")).strip()
+        model = (arguments.model or os.environ.get("LOOOPY_MODEL", "")).strip()
         place = address(arguments.base_url, arguments.api_key, model=model)
         if not model:
             raise ConfigurationError(
-                "no model is named: pass model=, for example 'gpt-4o-mini', or set LITELLM_MODEL. "
+                "no model is named: pass model=, for example 'gpt-4o-mini', or set LOOOPY_MODEL. "
                 f"To see what the proxy offers: curl {place.root}/v1/models",
                 argument="model",
             )

@@ -45,7 +45,7 @@ class LiteLLMProvider:
 
     Args:
         base_url: the proxy's URL, with or without `/v1`; left out: LITELLM_URL, then OPENAI_BASE_URL.
-        model: the name as the proxy knows it; left out: LITELLM_MODEL.
+        model: the name as the proxy knows it; left out: LOOOPY_MODEL.
         api_key: the key; left out: LITELLM_API_KEY (with OPENAI_BASE_URL also OPENAI_API_KEY). None: a proxy without authentication.
         temperature: 0 to 2.
         max_tokens: the longest answer, in tokens, reasoning included; None leaves it to the proxy.

@@ -14,7 +14,7 @@ from looopy.providers.litellm import LiteLLMProvider, Timeouts
 from looopy.providers.presets import TABLE, LiteLLM, Preset
 from looopy.testing.clock import run_virtual
 
-VARIABLES = ("LITELLM_URL", "LITELLM_API_KEY", "LITELLM_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY")
+VARIABLES = ("LITELLM_URL", "LITELLM_API_KEY", "LOOOPY_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ def test_an_argument_wins_over_the_environment_and_none_means_no_key(monkeypatch
 
 
 def test_the_model_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LITELLM_MODEL", "gpt-4o ")
+    monkeypatch.setenv("LOOOPY_MODEL", "gpt-4o ")
     assert LiteLLMProvider(URL).model == "gpt-4o"
 
 
