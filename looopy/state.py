@@ -42,7 +42,7 @@ class LoopState:
         task_id: the task.
         context_id: the conversation that it belongs to.
         agent_id: who works on it.
-        messages: the conversation so far, without the system prompt; every tool call in it is answered.
+        messages: the conversation so far, without the system prompt; every tool call in it is answered, but for the pending ones.
         pending: the calls of the newest answer, in call order, until all of them are answered; then empty again.
         answers: texts for pending calls that came early, by call id.
         waiting: questions that somebody must answer before their calls can go on.
