@@ -20,7 +20,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from looopy import reactive
+from looopy import reactive, threads
 from looopy.errors import ConfigurationError, LimitExceeded, StoreFailed, TaskCanceled
 from looopy.events import (
     Checkpoint,
@@ -140,7 +140,7 @@ class Execution:
             observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             error = exceeded("run_seconds", allowed=seconds, spent=seconds, what="the run took longer")
-            call_off = reactive.after(seconds, lambda: self.interrupt(error))
+            call_off = threads.after(seconds, lambda: self.interrupt(error))
             return CompositeDisposable(Disposable(call_off), rounds.subscribe(observer, scheduler=scheduler))
 
         return Observable(subscribe)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from looopy import reactive
+from looopy import threads
 from looopy.errors import ModelFailed
 from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta
 from looopy.messages import Message
@@ -52,7 +52,7 @@ class ModelCall:
         self, observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         text, clocks = self._text, self._clocks
-        self._started = reactive.now()
+        self._started = threads.now()
         observer.on_next(self._begins)
         clocks.start()
 
@@ -94,7 +94,7 @@ class ModelCall:
             message=said,
             finish_reason="interrupted",
             model=self._model,
-            seconds=reactive.now() - self._started,
+            seconds=threads.now() - self._started,
         )
 
 
@@ -124,9 +124,9 @@ class _Clocks:
             )
 
     def heard(self) -> None:
-        first, self._last = self._last is None, reactive.now()
+        first, self._last = self._last is None, threads.now()
         if first and (seconds := self._limits.idle_seconds) is not None:
-            self._called_off.append(reactive.after(seconds, lambda: self._idle(seconds)))
+            self._called_off.append(threads.after(seconds, lambda: self._idle(seconds)))
 
     def stop(self) -> None:
         self.running = False
@@ -138,10 +138,10 @@ class _Clocks:
             if not (unless_heard and self._last is not None):
                 self._interrupt(exceeded(limit, allowed=seconds, spent=seconds, what=what))
 
-        self._called_off.append(reactive.after(seconds, ring))
+        self._called_off.append(threads.after(seconds, ring))
 
     def _idle(self, seconds: float) -> None:
-        silent = reactive.now() - (self._last or 0.0)
+        silent = threads.now() - (self._last or 0.0)
         if silent >= seconds:
             self._interrupt(
                 exceeded(
@@ -149,7 +149,7 @@ class _Clocks:
                 )
             )
         else:
-            self._called_off.append(reactive.after(seconds - silent, lambda: self._idle(seconds)))
+            self._called_off.append(threads.after(seconds - silent, lambda: self._idle(seconds)))
 
 
 def _with_unique_calls(event: LLMResponse) -> LLMResponse:

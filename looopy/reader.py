@@ -15,7 +15,8 @@ from reactivex import Observable, abc
 
 from looopy.errors import BufferOverflow, ConfigurationError
 from looopy.events import Event
-from looopy.reactive import Gate, on_loop, running_loop
+from looopy.reactive import Gate
+from looopy.threads import on_loop, running_loop
 
 Overflow: TypeAlias = Literal["wait", "drop-oldest", "latest", "error"]
 """When a reader lags by more than its buffer: "wait" holds the run back, up to the model's connection; "drop-oldest" drops the oldest unread

@@ -34,9 +34,10 @@ from looopy.events import (
 )
 from looopy.loop import Execution
 from looopy.messages import Message, Usage
-from looopy.reactive import Gate, OnLoop, from_awaitable, gate, loop_here, on_loop, running_loop
+from looopy.reactive import Gate, OnLoop, from_awaitable, gate
 from looopy.reader import Events, Overflow
 from looopy.state import LoopState
+from looopy.threads import loop_here, on_loop, running_loop
 
 REPLAY = 10_000
 """How many events are kept for late subscribers before deltas and progress are dropped: first those of finished model calls, then the older half

@@ -19,7 +19,7 @@ from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.notification import Notification, OnNext
 from reactivex.subject import Subject
 
-from looopy import reactive
+from looopy import reactive, threads
 from looopy.errors import StoreFailed, ToolFailed
 from looopy.events import (
     ArtifactUpdate,
@@ -83,7 +83,7 @@ class _Running:
     interrupt: Callable[[Exception], None]
     observer: abc.ObserverBase[Event]
     over: bool = False
-    started: float = field(default_factory=reactive.now)
+    started: float = field(default_factory=threads.now)
     upstream: SingleAssignmentDisposable = field(default_factory=SingleAssignmentDisposable)
     emitted: Subject[Notification[ToolEvent]] | None = None
     call_off: Callable[[], None] | None = None
@@ -92,17 +92,17 @@ class _Running:
         if (seconds := self.setup.limits.tool_seconds) is not None:
             what = f"the tool {self.call.name!r} took longer"
             error = exceeded("tool_seconds", allowed=seconds, spent=seconds, what=what)
-            self.call_off = reactive.after(seconds, lambda: self.interrupt(error))
+            self.call_off = threads.after(seconds, lambda: self.interrupt(error))
         self.upstream.disposable = self._events(provider).subscribe(
             self._on_next, self._on_error, self._on_completed, scheduler=scheduler
         )
         return Disposable(self._stop)
 
     def _context(self) -> ToolContext[Any]:
-        loop = reactive.loop_here()
+        loop = threads.loop_here()
 
         def emit(event: ToolProgress | ArtifactUpdate) -> None:
-            reactive.on_loop(loop, lambda: self._emit(event))
+            threads.on_loop(loop, lambda: self._emit(event))
 
         return ToolContext(
             task_id=self.state.task_id,
@@ -225,7 +225,7 @@ class _Running:
                 tool_name=self.call.name,
                 result=None if error else result,
                 error=error,
-                seconds=reactive.now() - self.started,
+                seconds=threads.now() - self.started,
             ),
             ends_task=ends_task,
         )

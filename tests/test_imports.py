@@ -52,7 +52,7 @@ def test_all_is_sorted_and_names_every_public_name_that_is_there() -> None:
 
     assert list(looopy.__all__) == sorted(there)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        looopy.nonsense  # pyright: ignore[reportAttributeAccessIssue]
+        _ = looopy.nonsense  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def core_requirements(package: str) -> set[str]:

@@ -413,6 +413,19 @@ async def test_a_cancel_while_the_request_is_being_prepared_makes_no_request() -
     assert run.status == "canceled"
 
 
+async def test_an_awaitable_that_is_no_coroutine_may_be_left_unawaited() -> None:
+    class Slow(Drawn):
+        async def tools(self, state: LoopState, /) -> list[ToolDefinition]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return Drawn.tools(self, state)
+
+    prompt: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    agent = AgentLoop(llm_provider=ScriptedModel(), tool_providers=[Slow()], system_prompt=lambda _: prompt)
+    run = agent.execute("go")
+    run.subscribe().dispose()
+
+    assert run.status == "canceled"
+
+
 async def test_a_cancelled_provider_task_ends_the_run_as_canceled() -> None:
     """Somebody cancels every task, as `asyncio.run` does at its end."""
 

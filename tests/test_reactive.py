@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,20 +14,10 @@ from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.internal import SequenceContainsNoElementsError
 
-from looopy import reactive
+from looopy import AgentLoop, threads
 from looopy.errors import TaskCanceled
-from looopy.reactive import (
-    Gate,
-    Signal,
-    from_aiter,
-    from_awaitable,
-    gate,
-    in_thread,
-    iterate,
-    last,
-    stopped_by,
-)
-from looopy.testing import run_virtual
+from looopy.reactive import Gate, Signal, from_aiter, from_awaitable, gate, iterate, last, stopped_by
+from looopy.testing import ScriptedModel, says
 
 
 class Source:
@@ -146,6 +135,19 @@ async def test_an_iterator_that_cannot_be_closed_is_a_source_too() -> None:
             return self.left.pop()
 
     assert await from_aiter(Two).pipe(ops.to_list()) == [1, 2]
+
+
+async def test_a_source_that_closes_itself_ends_the_stream_with_an_error() -> None:
+    async def source() -> AsyncIterator[int]:
+        yield 1
+        raise GeneratorExit
+
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    with pytest.raises(TaskCanceled):
+        await last(from_aiter(source))
+    await turns()
+    assert [type(context["exception"]) for context in reported] == [GeneratorExit]
 
 
 async def test_a_task_that_somebody_else_cancels_ends_the_stream_with_an_error() -> None:
@@ -302,80 +304,6 @@ def test_disposing_from_another_thread_wakes_the_loop_at_once() -> None:
     assert closed.wait(5)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_a_background_loop_of_its_own() -> None:
-    mine = reactive.background_loop()
-    child = os.fork()
-    if child == 0:  # pragma: no cover  the child reports by its exit code
-        fine = reactive.background_loop() is not mine
-        os._exit(0 if fine else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert reactive.background_loop() is mine
-
-
-async def test_a_thread_gives_back_its_result_its_error_and_the_callers_context() -> None:
-    who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
-    who.set("the caller")
-
-    def stop() -> None:
-        raise StopIteration
-
-    assert await in_thread(who.get) == "the caller"
-    with pytest.raises(ZeroDivisionError):
-        await in_thread(lambda: 1 / 0)
-    with pytest.raises(RuntimeError, match="StopIteration"):
-        await in_thread(stop)
-
-
-async def test_a_thread_that_hangs_is_abandoned_when_nobody_awaits_it_any_more() -> None:
-    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def hang() -> None:
-        begun.set()
-        release.wait(5)
-        ended.set()
-
-    waiting = asyncio.ensure_future(in_thread(hang))
-    await asyncio.to_thread(begun.wait, 5)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    release.set()
-    await asyncio.to_thread(ended.wait, 5)
-    await turns()
-
-
-def test_a_thread_whose_loop_is_closed_has_nobody_to_tell() -> None:
-    release, ended = threading.Event(), threading.Event()
-
-    def work() -> None:
-        release.wait(5)
-        ended.set()
-
-    async def leave() -> None:
-        asyncio.ensure_future(in_thread(work)).cancel()
-        task = asyncio.ensure_future(in_thread(work))
-        await turns()
-        task.cancel()
-
-    asyncio.run(leave())
-    release.set()
-    assert ended.wait(5)
-
-
-def test_a_loop_that_cannot_be_woken_though_open_is_a_bug_that_shows() -> None:
-    class Odd(asyncio.SelectorEventLoop):
-        def call_soon_threadsafe(self, *_: Any, **__: Any) -> Any:
-            raise RuntimeError("out of order")
-
-    loop = Odd()
-    with pytest.raises(RuntimeError, match="out of order"):
-        reactive.on_loop(loop, int)
-    loop.close()
-    reactive.on_loop(loop, int)
-
-
 def count_to(limit: int) -> Observable[int]:
     return iterate(
         0,
@@ -448,18 +376,36 @@ async def test_the_last_of_nothing_is_an_error() -> None:
         await last(rx.empty())
 
 
-def test_the_clock_is_the_loops_or_the_machines() -> None:
-    async def virtual() -> float:
-        await asyncio.sleep(3600)
-        return reactive.now()
+def test_what_is_left_before_the_loop_came_to_it_never_begins() -> None:
+    """From a thread without a loop, while the background loop is busy."""
+    busy, release = threading.Event(), threading.Event()
 
-    assert run_virtual(virtual()) == 3600
-    assert reactive.now() > 0
+    def hold() -> None:
+        busy.set()
+        release.wait(5)
+
+    loop = threads.background_loop()
+    loop.call_soon_threadsafe(hold)
+    assert busy.wait(5)
+    source, model = Source(1), ScriptedModel(says("never"))
+
+    from_aiter(source).subscribe().dispose()
+    run = AgentLoop(llm_provider=model).execute("Hi")
+    run.subscribe().dispose()
+    release.set()
+    asyncio.run_coroutine_threadsafe(turns(), loop).result(5)
+
+    assert source.begun == 0
+    assert (model.requests, run.status) == ([], "submitted")
 
 
-async def test_what_was_called_off_does_not_happen() -> None:
-    happened: list[str] = []
-    reactive.after(0, lambda: happened.append("called off"))()
-    reactive.after(0, lambda: happened.append("on time"))
-    await turns(5)
-    assert happened == ["on time"]
+async def test_a_wait_that_was_given_up_does_not_mind_an_end_that_comes_from_another_thread() -> None:
+    subject: rx.Subject[int] = rx.Subject()
+    waiting = asyncio.ensure_future(last(subject))
+    await turns()
+    ending = threading.Thread(target=subject.on_completed)
+    ending.start()
+    ending.join()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

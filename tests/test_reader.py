@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -166,3 +167,20 @@ def test_a_reader_of_a_finished_run_may_be_slow() -> None:
         return [event.seq async for event in run.events(buffer=4)]
 
     assert asyncio.run(elsewhere()) == list(range(1, 306))
+
+
+def test_a_reader_that_is_busy_while_events_come_from_another_loop_finds_them_all() -> None:
+    run = AgentLoop(llm_provider=Counting(20)).execute("Hi")
+
+    async def elsewhere() -> list[int]:
+        reader = run.events()
+        first = await anext(reader)
+        over = threading.Event()
+        run.subscribe(on_completed=over.set)
+        over.wait(5)  # this loop stands still until the run, on its own, is over
+        await asyncio.sleep(0)
+        return [first.seq, *[event.seq async for event in reader]]
+
+    run.start()
+
+    assert asyncio.run(elsewhere()) == list(range(1, 26))

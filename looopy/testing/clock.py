@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
 from looopy.errors import ConfigurationError, LooopyError, WrongThread
-from looopy.reactive import running_loop, threads_at_work
+from looopy.threads import running_loop, threads_at_work
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -21,7 +21,7 @@ import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
-from looopy import reactive
+from looopy import reactive, threads
 from looopy.errors import ConfigurationError
 from looopy.events import Failure, InputRequired, ToolComplete, ToolEvent
 from looopy.messages import JSON, ToolCall, jsonable
@@ -147,7 +147,7 @@ class FunctionTool(Generic[P, R_co]):
             if isinstance(given, str):
                 return _wrong(given)
             function = partial(cast("Callable[..., object]", self.function), *given[0], **given[1])
-            value = function() if self._kind == "loop" else await reactive.in_thread(function)
+            value = function() if self._kind == "loop" else await threads.in_thread(function)
             if inspect.isawaitable(value) and not isinstance(value, Observable):
                 value = await value
             return items_of(value, self._answer) or self._answer(value)
@@ -369,7 +369,7 @@ def _within(
     def subscribe(
         observer: abc.ObserverBase[ToolEvent], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        loop = reactive.loop_here()
+        loop = threads.loop_here()
         late = threading.Event()
         running = SingleAssignmentDisposable()
         clock = SingleAssignmentDisposable()
@@ -382,11 +382,11 @@ def _within(
             observer.on_completed()
 
         def begin() -> None:
-            clock.disposable = Disposable(reactive.after(seconds, expire))
+            clock.disposable = Disposable(threads.after(seconds, expire))
             own = replace(context, cancelled=lambda: late.is_set() or context.cancelled())
             running.disposable = run(own).subscribe(observer, scheduler=scheduler)
 
-        reactive.on_loop(loop, begin)
-        return Disposable(lambda: reactive.on_loop(loop, CompositeDisposable(clock, running).dispose))
+        threads.on_loop(loop, begin)
+        return Disposable(lambda: threads.on_loop(loop, CompositeDisposable(clock, running).dispose))
 
     return Observable(subscribe)

@@ -18,7 +18,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler.eventloop import AsyncIOThreadSafeScheduler
 
-from looopy import reactive
+from looopy import reactive, threads
 from looopy.events import ArtifactUpdate, InputRequired, ToolComplete, ToolEvent, ToolProgress
 from looopy.messages import JSON, jsonable
 
@@ -78,7 +78,7 @@ async def _queued(begin: Callable[[_Post], abc.DisposableBase]) -> AsyncGenerato
     """Items that are pushed, from any thread, for somebody who pulls; `begin` is told where to post them, and `_End` last."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[object] = asyncio.Queue()
-    pushing = begin(lambda item: reactive.on_loop(loop, lambda: queue.put_nowait(item)))
+    pushing = begin(lambda item: threads.on_loop(loop, lambda: queue.put_nowait(item)))
     try:
         while not isinstance(item := await queue.get(), _End):
             yield item
@@ -123,7 +123,7 @@ def _pumped(generator: Generator[object, None, None]) -> AsyncGenerator[object, 
             post(_End())
 
     def begin(post: _Post) -> abc.DisposableBase:
-        thread = reactive.from_awaitable(lambda: reactive.in_thread(partial(pump, post)))
+        thread = reactive.from_awaitable(lambda: threads.in_thread(partial(pump, post)))
         return CompositeDisposable(Disposable(left.set), thread.subscribe())
 
     return _queued(begin)
