@@ -99,6 +99,11 @@ class Asked:
     call_id: str = ""
 
     @property
+    def whom(self) -> str:
+        """The model in a sentence; nothing for a look at the proxy, which asks no model."""
+        return f" for model {self.model!r}" if self.model else ""
+
+    @property
     def whence(self) -> str:
         """Where the address came from."""
         return f"The address came from {self.address.source.removesuffix('=')}."
@@ -118,11 +123,12 @@ def unreachable(asked: Asked, reason: str) -> ProxyUnreachable:
 
 def timed_out(asked: Asked, clock: str, seconds: float) -> ModelTimeout:
     """One of our clocks ran out."""
+    whom = f"model {asked.model!r} at {asked.url}" if asked.model else asked.url
     what = {
         "connect": f"no connection to {asked.url} was there",
-        "first-token": f"model {asked.model!r} at {asked.url} had said nothing",
-        "between-tokens": f"model {asked.model!r} at {asked.url} fell silent in mid-answer",
-        "call": f"model {asked.model!r} at {asked.url} had not finished",
+        "first-token": f"{whom} had said nothing",
+        "between-tokens": f"{whom} fell silent in mid-answer",
+        "call": f"{whom} had not finished",
     }[clock]
     field = clock.replace("-", "_")
     mend = f"  Give it longer: timeout=Timeouts({field}={seconds * 2:g})."
@@ -161,7 +167,7 @@ def no_answer(asked: Asked, head: bytes, *, status: int = 200) -> ModelFailed:
     text = asked.address.hide(_plain(head.decode("utf-8", "replace")))
     came = f"it began with: {text[:_SHOWN]}" if text else "the body was empty"
     return ModelFailed(
-        f"LiteLLM API error: {asked.url} answered HTTP {status} for model {asked.model!r}, but with no answer in it; {came}\n"
+        f"LiteLLM API error: {asked.url} answered HTTP {status}{asked.whom}, but with no answer in it; {came}\n"
         f"  A provider that broke looks so; trying again may help. Is the URL that of a LiteLLM proxy? {asked.whence}",
         model=asked.model,
         url=asked.url,
@@ -255,9 +261,7 @@ class _Refusal:
         asked, kind, text = self.asked, self.kind, self.text
         wait = _wait(self.headers, text)
         opening = f"LiteLLM API error: {'request timeout upstream, ' if issubclass(kind, ModelTimeout) else ''}{self.where}"
-        message = (
-            f"{opening} for model {asked.model!r}: {text[:_SHOWN] or 'no text'}\n  {self._mend(kind, wait)}"
-        )
+        message = f"{opening}{asked.whom}: {text[:_SHOWN] or 'no text'}\n  {self._mend(kind, wait)}"
         if issubclass(kind, UnknownModel):
             error = UnknownModel(
                 self._unknown(text, offered), model=asked.model, url=asked.url, offered=offered

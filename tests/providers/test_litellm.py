@@ -301,3 +301,25 @@ def test_a_look_at_a_proxy_is_bounded_too():
             await Wire(Reply([b"no JSON"])).provider().models()
 
     run_virtual(main())
+
+
+async def test_what_goes_wrong_in_a_look_at_a_proxy_names_no_model():
+    wire = Wire(Reply([b"Internal Server Error"], 500), Reply([b"<html>"]))
+    texts: list[str] = []
+    for _ in range(2):
+        with pytest.raises(ModelFailed) as caught:
+            await wire.provider().models()
+        texts.append(str(caught.value).partition("\n")[0])
+
+    assert texts == [
+        f"LiteLLM API error: HTTP 500 from {URL}/v1/models: Internal Server Error",
+        f"LiteLLM API error: {URL}/v1/models answered HTTP 200, but with no answer in it; the body was empty",
+    ]
+
+
+def test_a_look_at_a_proxy_that_takes_too_long_names_no_model():
+    async def main() -> None:
+        with pytest.raises(ModelTimeout, match=f"after 2 s \\(call\\): {URL}/v1/models had not finished"):
+            await Wire(Reply([3_600.0])).provider(timeout=2).models()
+
+    run_virtual(main())
