@@ -6,24 +6,22 @@ Frozen configuration; one object serves many runs at once. `execute` starts a ta
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
 from opentelemetry import trace
 
+from looopy.arguments import Prompt, fits, message_of, plain_values, provider_of, tools_of
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
-from looopy.messages import JSON, Message, Part, jsonable, plain, whole
+from looopy.messages import JSON, Message
 from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
 from looopy.run import Run
 from looopy.setup import Limits, Setup, SystemPrompt
 from looopy.state import LoopState, advance
-
-Prompt: TypeAlias = str | Message | tuple[Part, ...]
-"""What a person asks: text, parts (text, files, data), or a whole message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +75,14 @@ class AgentLoop:
                 argument="on_tool_error",
             )
         for provider in self.tool_providers:
-            _fits("tool_providers", provider, "tools", "call", mend="functions go into tools=[…]")
+            fits("tool_providers", provider, "tools", "call", mend="functions go into tools=[…]")
         if self.task_state_store is not None:
-            _fits("task_state_store", self.task_state_store, "save", "load", mend="pass a StateStore")
+            fits("task_state_store", self.task_state_store, "save", "load", mend="pass a StateStore")
         if self.artifact_store is not None:
-            _fits("artifact_store", self.artifact_store, "save", "load", mend="pass an ArtifactStore")
+            fits("artifact_store", self.artifact_store, "save", "load", mend="pass an ArtifactStore")
         setup = Setup(
-            llm_provider=_provider(self.llm_provider),
-            tool_providers=(*_functions(self.tools), *self.tool_providers),
+            llm_provider=provider_of(self.llm_provider),
+            tool_providers=(*tools_of(self.tools), *self.tool_providers),
             system_prompt=self.system_prompt,
             task_state_store=self.task_state_store,
             artifact_store=self.artifact_store,
@@ -126,38 +124,34 @@ class AgentLoop:
         Raises:
             ConfigurationError: the prompt is empty, or something in it or in the metadata has no JSON form.
         """
-        message = _prompt(prompt)
+        message = message_of(prompt)
         state = LoopState(
             task_id=task_id or uuid.uuid4().hex,
             context_id=context_id or uuid.uuid4().hex,
             agent_id=self.agent_id,
             messages=tuple(history),
-        )
-        opens = Task(
-            prompt=message, agent_id=self.agent_id, metadata=_plain(dict(metadata or {}), "metadata")
-        )
-        trace_id, parent_span_id = _trace()
-        request = LLMRequest(
-            messages=(),
-            session_id=session_id or state.task_id,
-            trace_id=trace_id,
-            parent_span_id=parent_span_id,
-            trace_name=self.agent_id,
+            session_id=session_id,
             user_id=user_id,
             tags=tuple(tags),
         )
+        opens = Task(
+            prompt=message, agent_id=self.agent_id, metadata=plain_values(dict(metadata or {}), "metadata")
+        )
+        trace_id, parent_span_id = _trace()
         return Run(
-            lambda: self._execution(state, [opens], request, deps),
+            lambda: self._execution(state, [opens], (trace_id, parent_span_id), deps),
             task_id=state.task_id,
             context_id=state.context_id,
             trace_id=trace_id,
         )
 
-    def resume(self, task_id: str, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None) -> Run:
-        """Carry a stored task on: answer what it waits for, or go on where a process stopped.
+    def resume(
+        self, task: str | LoopState, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None
+    ) -> Run:
+        """Carry a task on: answer what it waits for, or go on where a process stopped.
 
         Args:
-            task_id: the task.
+            task: the id of a stored task, or the state that a run ended in (`run.state`), which needs no store.
             inputs: answers by `input_id` of the `input-required` events; those left out go on waiting.
             deps: for this run, instead of the agent's own.
 
@@ -166,32 +160,23 @@ class AgentLoop:
             `NotResumable` (the task is unknown or over, or an answer is to nothing that it asks) or `StoreFailed`.
 
         Raises:
-            ConfigurationError: the agent has no `task_state_store`, or an input has no JSON form.
+            ConfigurationError: an id was given and the agent has no `task_state_store`, or an input has no JSON form.
         """
-        answers: dict[str, JSON] = _plain(dict(inputs or {}), "inputs")
-        if self.task_state_store is None:
+        answers: dict[str, JSON] = plain_values(dict(inputs or {}), "inputs")
+        if isinstance(task, str) and self.task_state_store is None:
             raise ConfigurationError(
-                "resume needs a stored task: give the agent a task_state_store", argument="task_state_store"
+                "there is no store to load the task from: give the agent a task_state_store, or resume the run's own state with resume(run.state)",
+                argument="task_state_store",
             )
         trace_id, parent_span_id = _trace()
 
         async def execute() -> Execution:
-            state = await self._stored(task_id)
-            asked = {question.input_id for question in state.waiting}
-            if unknown := answers.keys() - asked:
-                what = f"task {task_id!r} does not ask for {sorted(unknown)}; it waits for {sorted(asked) or 'nothing'}"
-                raise NotResumable(what, task_id=task_id, state=state.status.state)
-            request = LLMRequest(
-                messages=(),
-                session_id=task_id,
-                trace_id=trace_id,
-                parent_span_id=parent_span_id,
-                trace_name=self.agent_id,
-            )
+            state = _resumable(await self._stored(task) if isinstance(task, str) else task, answers)
             received = [InputReceived(input_id=key, value=value) for key, value in answers.items()]
-            return self._execution(state, received, request, deps)
+            return self._execution(state, received, (trace_id, parent_span_id), deps)
 
-        return Run(execute, task_id=task_id, context_id="", trace_id=trace_id)
+        known = ("", task) if isinstance(task, str) else (task.context_id, task.task_id)
+        return Run(execute, task_id=known[1], context_id=known[0], trace_id=trace_id)
 
     def session(self, context_id: str = "", *, history: Sequence[Message] = ()) -> Session:
         """A conversation of many turns.
@@ -213,17 +198,35 @@ class AgentLoop:
             ) from error
         if state is None:
             raise NotResumable(f"there is no stored task {task_id!r}", task_id=task_id)
-        if state.status.state in ("completed", "failed", "canceled", "rejected"):
-            over = f"task {task_id!r} is {state.status.state}: start a new one with execute(…, history=…)"
-            raise NotResumable(over, task_id=task_id, state=state.status.state)
         return state
 
     def _execution(
-        self, state: LoopState, opening: Sequence[Event], request: LLMRequest, deps: Any
+        self, state: LoopState, opening: Sequence[Event], span: tuple[str, str], deps: Any
     ) -> Execution:
+        request = LLMRequest(
+            messages=(),
+            session_id=state.session_id or state.task_id,
+            trace_id=span[0],
+            parent_span_id=span[1],
+            trace_name=self.agent_id,
+            user_id=state.user_id,
+            tags=state.tags,
+        )
         setup = replace(self._setup, request=request, deps=self.deps if deps is None else deps)
         working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
         return Execution(setup, state, opening=(*opening, working))
+
+
+def _resumable(state: LoopState, answers: Mapping[str, JSON]) -> LoopState:
+    """The state, if it can go on with these answers."""
+    if state.status.state in ("completed", "failed", "canceled", "rejected"):
+        over = f"task {state.task_id!r} is {state.status.state}: start a new one with execute(…, history=…)"
+        raise NotResumable(over, task_id=state.task_id, state=state.status.state)
+    asked = {question.input_id for question in state.waiting}
+    if unknown := answers.keys() - asked:
+        what = f"task {state.task_id!r} does not ask for {sorted(unknown)}; it waits for {sorted(asked) or 'nothing'}"
+        raise NotResumable(what, task_id=state.task_id, state=state.status.state)
+    return state
 
 
 class Session:
@@ -273,7 +276,7 @@ class Session:
             deps: for this run, instead of the agent's own.
 
         Raises:
-            ConfigurationError: no turn waits, or the agent has no `task_state_store`.
+            ConfigurationError: no turn waits.
         """
         state = self._settled()
         if state is None or not state.waiting:
@@ -281,7 +284,7 @@ class Session:
                 f"session {self.context_id!r} has no turn that waits for an answer: go on with send(…)",
                 argument="inputs",
             )
-        return self._next(self._agent.resume(state.task_id, inputs=inputs, deps=deps))
+        return self._next(self._agent.resume(state, inputs=inputs, deps=deps))
 
     def _next(self, run: Run) -> Run:
         self._before, self._newest = self._begun, run
@@ -309,78 +312,6 @@ def _closed(state: LoopState) -> LoopState:
         left = Failure(type="Unanswered", message="not answered: the conversation went on without it")
         state = advance(state, ToolComplete(call_id=call.id, tool_name=call.name, error=left))
     return state
-
-
-def _prompt(prompt: Prompt) -> Message:
-    message = prompt if isinstance(prompt, Message) else Message.user(_content(prompt))
-    if not message.content or (isinstance(message.content, str) and not message.content.strip()):
-        raise ConfigurationError("the prompt is empty: say what the agent shall do", argument="prompt")
-    return message
-
-
-def _content(prompt: Any) -> str | tuple[Part, ...]:
-    if isinstance(prompt, str):
-        return whole(prompt)
-    if not isinstance(prompt, Sequence) or not all(isinstance(part, Part) for part in cast("Any", prompt)):
-        raise ConfigurationError(
-            f"the prompt is a {type(cast('object', prompt)).__name__}: pass text, a Message, or a tuple of TextPart, FilePart and DataPart",
-            argument="prompt",
-        )
-    try:
-        return tuple(plain(part) for part in cast("Sequence[Part]", prompt))
-    except TypeError as error:
-        raise ConfigurationError(
-            f"the prompt has data without a JSON form: {error}", argument="prompt"
-        ) from None
-
-
-def _plain(values: dict[str, Any], argument: str) -> JSON:
-    try:
-        return jsonable(values)
-    except TypeError as error:
-        raise ConfigurationError(
-            f"{argument}: not all of it has a JSON form ({error}); pass text, numbers, lists and dicts",
-            argument=argument,
-        ) from None
-
-
-def _fits(argument: str, value: object, *methods: str, mend: str) -> None:
-    """Check that a value fits its socket, and is no class that somebody forgot to call."""
-    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
-        needed = " and ".join(f"{method}()" for method in methods)
-        given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
-        raise ConfigurationError(
-            f"AgentLoop({argument}=…): {given} was given, but it takes an object with {needed}; {mend}",
-            argument=argument,
-        )
-
-
-def _provider(provider: LLMProvider | str) -> LLMProvider:
-    if not isinstance(provider, str):
-        _fits(
-            "llm_provider", provider, "call", mend="pass a LiteLLMProvider(…), a model's name, or 'stand-in'"
-        )
-        return provider
-    if provider == "stand-in":
-        from looopy.testing.standin import stand_in
-
-        return stand_in()
-    from looopy.providers.litellm import LiteLLMProvider
-
-    return LiteLLMProvider(model=provider)
-
-
-def _functions(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:
-    if callable(functions):
-        raise ConfigurationError(
-            f"AgentLoop(tools={functions!r}): it takes a list, so write tools=[…]", argument="tools"
-        )
-    listed = tuple(functions)
-    if not listed:
-        return ()
-    from looopy.tools.function import FunctionTools
-
-    return (FunctionTools(listed),)
 
 
 def _trace() -> tuple[str, str]:

@@ -297,7 +297,8 @@ class Execution:
         return events
 
     def _status(self, report: Report) -> StatusUpdate:
-        answer = self.state.messages[-1] if report.state == "completed" and self.state.messages else None
+        newest = self.state.messages[-1] if self.state.messages else None
+        answer = newest if report.state == "completed" and newest and newest.role == "assistant" else None
         return StatusUpdate(
             status=Status(state=report.state, message=answer, timestamp=datetime.now(UTC)),
             final=True,

@@ -53,7 +53,7 @@ class RunResult:
     Attributes:
         output: the text of the answer; what there was of it when the run ended early.
         status: "completed", "failed", "canceled" or "input-required".
-        messages: the conversation, without the system prompt; a model can go on from it.
+        messages: the conversation, without the system prompt; a model can go on from it, unless it waits for an answer.
         usage: tokens of all model calls.
         cost: US dollars, of the calls whose price is known; None while none is.
         iterations: model calls made.

@@ -42,6 +42,9 @@ class LoopState:
         task_id: the task.
         context_id: the conversation that it belongs to.
         agent_id: who works on it.
+        session_id: groups its model calls in logs and traces; empty for the task's own id.
+        user_id: on whose behalf.
+        tags: labels for logs and traces.
         messages: the conversation so far, without the system prompt; every tool call in it is answered, but for the pending ones.
         pending: the calls of the newest answer, in call order, until all of them are answered; then empty again.
         answers: texts for pending calls that came early, by call id.
@@ -62,6 +65,9 @@ class LoopState:
     task_id: str
     context_id: str
     agent_id: str = ""
+    session_id: str = ""
+    user_id: str = ""
+    tags: tuple[str, ...] = ()
     messages: tuple[Message, ...] = ()
     pending: tuple[ToolCall, ...] = ()
     answers: dict[str, str] = field(default_factory=dict[str, str])

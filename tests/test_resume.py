@@ -308,3 +308,42 @@ async def test_a_question_is_part_of_the_stored_state() -> None:
     assert state is not None
     assert state.waiting == tuple(event for event in events if isinstance(event, InputRequired))
     assert state.final
+
+
+async def test_without_a_store_a_run_is_resumed_from_the_state_that_it_ended_in() -> None:
+    def delete(path: str, context: ToolContext[None]) -> str:
+        return f"deleted {path}" if context.ask("sure?") == "yes" else "kept"
+
+    agent = AgentLoop(llm_provider=ScriptedModel(calls("delete", path="a"), says("done")), tools=[delete])
+    waiting = agent.execute("go", task_id="t", context_id="c")
+    result = await waiting
+    assert (result.status, waiting.state is not None) == ("input-required", True)
+    assert waiting.state is not None
+
+    run = agent.resume(waiting.state, inputs={result.waiting[0].input_id: "yes"})
+
+    assert (run.task_id, run.context_id) == ("t", "c")
+    assert answers((await run).messages) == [("call_1", "deleted a")]
+
+
+async def test_a_resumed_task_is_logged_under_the_session_user_and_tags_that_it_began_with() -> None:
+    def confirm(context: ToolContext[None]) -> str:
+        return str(context.ask("sure?"))
+
+    model = ScriptedModel(calls("confirm"), says("done"))
+    agent = AgentLoop(llm_provider=model, tools=[confirm], task_state_store=InMemoryStateStore())
+    await agent.execute("go", task_id="t", session_id="s", user_id="u", tags=["a", "b"])
+
+    await agent.resume("t", inputs={"call_1": "yes"})
+
+    assert [(request.session_id, request.user_id, request.tags) for request in model.requests] == [
+        ("s", "u", ("a", "b")),
+        ("s", "u", ("a", "b")),
+    ]
+
+
+async def test_an_empty_answer_completes_the_task_with_no_message() -> None:
+    events = await events_of(AgentLoop(llm_provider=ScriptedModel(says())).execute("go"))
+    last = events[-1]
+    assert isinstance(last, StatusUpdate)
+    assert (last.status.state, last.status.message) == ("completed", None)

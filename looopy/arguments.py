@@ -1,0 +1,92 @@
+"""What users pass to an agent, checked when it is passed and made plain: prompts, providers, tools, values for events.
+
+`agent.py` calls these at its door, so that what can be known to be wrong is said there, with the argument's name and the mend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias, cast
+
+from looopy.errors import ConfigurationError
+from looopy.messages import JSON, Message, Part, jsonable, plain, whole
+from looopy.ports import LLMProvider, ToolProvider
+
+Prompt: TypeAlias = str | Message | tuple[Part, ...]
+"""What a person asks: text, parts (text, files, data), or a whole message."""
+
+
+def message_of(prompt: Prompt) -> Message:
+    """The prompt as a message that JSON knows, or what is wrong with it."""
+    message = prompt if isinstance(prompt, Message) else Message.user(_content(prompt))
+    if not message.content or (isinstance(message.content, str) and not message.content.strip()):
+        raise ConfigurationError("the prompt is empty: say what the agent shall do", argument="prompt")
+    return message
+
+
+def _content(prompt: Any) -> str | tuple[Part, ...]:
+    if isinstance(prompt, str):
+        return whole(prompt)
+    if not isinstance(prompt, Sequence) or not all(isinstance(part, Part) for part in cast("Any", prompt)):
+        raise ConfigurationError(
+            f"the prompt is a {type(cast('object', prompt)).__name__}: pass text, a Message, or a tuple of TextPart, FilePart and DataPart",
+            argument="prompt",
+        )
+    try:
+        return tuple(plain(part) for part in cast("Sequence[Part]", prompt))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the prompt has data without a JSON form: {error}", argument="prompt"
+        ) from None
+
+
+def plain_values(values: dict[str, Any], argument: str) -> JSON:
+    """Values for an event, as JSON, or which argument has none."""
+    try:
+        return jsonable(values)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{argument}: not all of it has a JSON form ({error}); pass text, numbers, lists and dicts",
+            argument=argument,
+        ) from None
+
+
+def fits(argument: str, value: object, *methods: str, mend: str) -> None:
+    """Check that a value fits its socket, and is no class that somebody forgot to call."""
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
+        needed = " and ".join(f"{method}()" for method in methods)
+        given = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise ConfigurationError(
+            f"AgentLoop({argument}=…): {given} was given, but it takes an object with {needed}; {mend}",
+            argument=argument,
+        )
+
+
+def provider_of(provider: LLMProvider | str) -> LLMProvider:
+    """The provider that a model's name or "stand-in" stands for, or the one that was given."""
+    if not isinstance(provider, str):
+        fits(
+            "llm_provider", provider, "call", mend="pass a LiteLLMProvider(…), a model's name, or 'stand-in'"
+        )
+        return provider
+    if provider == "stand-in":
+        from looopy.testing.standin import stand_in
+
+        return stand_in()
+    from looopy.providers.litellm import LiteLLMProvider
+
+    return LiteLLMProvider(model=provider)
+
+
+def tools_of(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:
+    """The provider of these functions; none where there are none."""
+    if callable(functions):
+        raise ConfigurationError(
+            f"AgentLoop(tools={functions!r}): it takes a list, so write tools=[…]", argument="tools"
+        )
+    listed = tuple(functions)
+    if not listed:
+        return ()
+    from looopy.tools.function import FunctionTools
+
+    return (FunctionTools(listed),)
