@@ -15,6 +15,7 @@ from pydantic_core import ValidationError
 from looopy.errors import UnknownEvent
 from looopy.events import (
     Checkpoint,
+    ContentDelta,
     Event,
     Failure,
     InputReceived,
@@ -24,6 +25,8 @@ from looopy.events import (
     Status,
     StatusUpdate,
     Task,
+    ThoughtDelta,
+    ToolCallDelta,
     ToolComplete,
     encode,
     misfit,
@@ -136,6 +139,8 @@ def advance(state: LoopState, event: Event) -> LoopState:
     Deltas, progress and starts change nothing: what they add up to comes again as a whole.
     """
     match event:
+        case ContentDelta() | ThoughtDelta() | ToolCallDelta():  # first, since there are thousands of them
+            return state
         case LLMResponse():
             return _answered_by_model(state, event)
         case ToolComplete():

@@ -189,7 +189,7 @@ async def _answer(configuration: Configuration, request: LLMRequest) -> AsyncIte
 class _Call:
     """One request and its answer."""
 
-    __slots__ = ("_asked", "_proxy", "_reply", "_request", "_sent", "answer", "clocks", "first_token")
+    __slots__ = ("_asked", "_body", "_headers", "_proxy", "_reply", "answer", "clocks", "first_token")
 
     def __init__(self, configuration: Configuration, request: LLMRequest) -> None:
         headers = {**configuration.headers, **_headers_of(request)}
@@ -200,7 +200,8 @@ class _Call:
             address=configuration.address,
             call_id=headers["x-litellm-call-id"],
         )
-        self._sent = headers, configuration.body.of(request)
+        self._headers = headers
+        self._body = configuration.body.of(request)
         self._reply: Reply | None = None
         self.answer = Answer()
         self.first_token: float | None = None
@@ -208,8 +209,8 @@ class _Call:
 
     async def begin(self) -> AsyncIterator[bytes]:
         """Send the request; the body of the answer, once it is one."""
-        headers, body = self._sent
-        reply = self._reply = await self._proxy.send("POST", self._asked, headers, body)
+        body, self._body = self._body, b""  # a long conversation need not be held while the answer comes
+        reply = self._reply = await self._proxy.send("POST", self._asked, self._headers, body)
         self._asked = replace(
             self._asked, call_id=reply.headers.get("x-litellm-call-id") or self._asked.call_id
         )
