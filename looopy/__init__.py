@@ -14,6 +14,7 @@ from looopy.errors import (
     ContextTooLong,
     LimitExceeded,
     LooopyError,
+    MissingExtra,
     ModelError,
     ModelFailed,
     ModelOverloaded,
@@ -21,10 +22,13 @@ from looopy.errors import (
     ModelTimeout,
     NotResumable,
     ProxyUnreachable,
+    StoreFailed,
     StreamBroken,
     TaskCanceled,
     ToolFailed,
+    ToolSchemaError,
     UnknownModel,
+    UnsupportedParameter,
 )
 from looopy.events import Event, LLMResponse, dumps, loads
 from looopy.messages import FilePart, Message, Usage
@@ -34,13 +38,14 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
-    from looopy.providers.litellm import LiteLLMProvider
+    from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
     from looopy.tools.function import tool
 
 _AT_FIRST_USE = {
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "Timeouts": "looopy.providers.litellm",
     "tool": "looopy.tools.function",
 }
 
@@ -76,6 +81,7 @@ __all__ = [
     "LiteLLMProvider",
     "LooopyError",
     "Message",
+    "MissingExtra",
     "ModelError",
     "ModelFailed",
     "ModelOverloaded",
@@ -86,13 +92,17 @@ __all__ = [
     "Run",
     "RunResult",
     "Session",
+    "StoreFailed",
     "StreamBroken",
     "TaskCanceled",
+    "Timeouts",
     "ToolContext",
     "ToolDefinition",
     "ToolFailed",
     "ToolProvider",
+    "ToolSchemaError",
     "UnknownModel",
+    "UnsupportedParameter",
     "Usage",
     "dumps",
     "loads",

@@ -70,7 +70,8 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that stands for an exception."""
         retryable = error.retryable if isinstance(error, LooopyError) else False
-        said = whole(redact(str(error) or repr(error)))
+        # A KeyError's text is the key alone, which tells a model nothing.
+        said = whole(redact(repr(error) if isinstance(error, KeyError) or not str(error) else str(error)))
         return cls(type=type(error).__name__, message=said, retryable=retryable)
 
 

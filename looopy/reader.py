@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Literal, TypeAlias
 
 from reactivex import Observable, abc
@@ -27,9 +27,17 @@ class Events(AsyncIterator[Event]):
     """A reader for one `async for`. It subscribes at the first event asked for, and leaves when the loop over it is left, by whatever way."""
 
     def __init__(
-        self, source: Observable[Event], *, gate: Gate, after: int, buffer: int, overflow: Overflow
+        self,
+        source: Observable[Event],
+        *,
+        newest: Callable[[], int],
+        gate: Gate,
+        after: int,
+        buffer: int,
+        overflow: Overflow,
     ) -> None:
         self._source = source
+        self._newest = newest
         self._letters = _Letters(
             gate, after=after, buffer=1 if overflow == "latest" else buffer, overflow=overflow
         )
@@ -46,6 +54,7 @@ class Events(AsyncIterator[Event]):
         letters = self._letters
         if self._subscription is None:
             letters.loop = asyncio.get_running_loop()
+            letters.known = self._newest()
             self._subscription = self._source.subscribe(letters.receive, letters.end, letters.end)
         while not letters.unread:
             if letters.ended:
@@ -53,7 +62,7 @@ class Events(AsyncIterator[Event]):
                 error, letters.error = letters.error, None
                 raise error or StopAsyncIteration
             await letters.arrival()
-        event = letters.unread.popleft()
+        event = letters.take()
         letters.make_room()
         return event
 
@@ -82,9 +91,11 @@ class _Letters:
         "_held",
         "_home",
         "_overflow",
+        "_replayed",
         "_waiter",
         "ended",
         "error",
+        "known",
         "loop",
         "unread",
     )
@@ -98,14 +109,18 @@ class _Letters:
         self._held = False
         self._waiter: asyncio.Future[None] | None = None
         self.unread: deque[Event] = deque(maxlen=buffer if overflow in ("drop-oldest", "latest") else None)
+        self._replayed = 0
         self.ended = False
         self.error: Exception | None = None
+        self.known = 0
         self.loop: asyncio.AbstractEventLoop | None = None
 
     def receive(self, event: Event) -> None:
         if event.seq <= self._after or self.ended:
             return
-        if len(self.unread) >= self._buffer:
+        if event.seq <= self.known:
+            self._replayed += 1  # what a late reader has to catch up with is no lag of its own
+        elif len(self.unread) - self._replayed >= self._buffer:
             if self._overflow == "error":
                 what = f"this reader is more than {self._buffer} events behind: read faster, or choose another overflow="
                 self.end(BufferOverflow(what, size=self._buffer))
@@ -113,6 +128,12 @@ class _Letters:
             self._hold()
         self.unread.append(event)
         self._wake()
+
+    def take(self) -> Event:
+        """The oldest unread event."""
+        if self._replayed:
+            self._replayed -= 1
+        return self.unread.popleft()
 
     def end(self, error: Exception | None = None) -> None:
         if not self.ended:
@@ -126,7 +147,7 @@ class _Letters:
 
     def make_room(self) -> None:
         """Let the run go on, if this reader held it back and has caught up with half of its buffer."""
-        if self._held and len(self.unread) <= self._buffer // 2:
+        if self._held and len(self.unread) - self._replayed <= self._buffer // 2:
             self._held = False
             on_loop(self._home, lambda: self._gate.release(self))
 

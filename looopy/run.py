@@ -148,7 +148,7 @@ class Run(OnLoop[Event]):
         self.subscribe(_ignore, _ignore)
         return self
 
-    def cancel(self, reason: str = "cancelled by the caller") -> None:
+    def cancel(self, reason: str = "the caller asked for it") -> None:
         """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing."""
         error = TaskCanceled(f"the run was cancelled: {reason}", reason=reason)
         with self._lock:
@@ -165,7 +165,12 @@ class Run(OnLoop[Event]):
             buffer: how many events this reader may lag behind.
             overflow: what happens when it lags more.
         """
-        return Events(self, gate=self._gate, after=after, buffer=buffer, overflow=overflow)
+        return Events(
+            self, newest=self._newest, gate=self._gate, after=after, buffer=buffer, overflow=overflow
+        )
+
+    def _newest(self) -> int:
+        return self._log[-1].seq if self._log else 0
 
     def __aiter__(self) -> Events:
         return self.events()

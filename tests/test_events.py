@@ -248,6 +248,7 @@ def test_an_event_that_was_stamped_before_is_copied(event: Event) -> None:
     [
         (ValueError("it broke"), Failure(type="ValueError", message="it broke")),
         (KeyError(), Failure(type="KeyError", message="KeyError()")),
+        (KeyError("x"), Failure(type="KeyError", message="KeyError('x')")),
         (ModelOverloaded("later"), Failure(type="ModelOverloaded", message="later", retryable=True)),
         (LooopyError("m"), Failure(type="LooopyError", message="m")),
         (OSError("no file 'a\udcff'"), Failure(type="OSError", message="no file 'a\ufffd'")),

@@ -13,6 +13,7 @@ from looopy import AgentLoop, LLMRequest, Message
 from looopy.errors import BufferOverflow, ConfigurationError
 from looopy.events import ContentDelta, LLMEvent, LLMResponse
 from looopy.reactive import from_aiter
+from looopy.reader import Overflow
 from looopy.testing import ScriptedModel, says, stalls
 
 
@@ -85,9 +86,9 @@ async def test_a_reader_that_leaves_no_longer_holds_the_others_back() -> None:
 
 
 @pytest.mark.parametrize(("overflow", "kept"), [("drop-oldest", 4), ("latest", 1)])
-async def test_a_lagging_reader_may_choose_to_lose_the_oldest(overflow: str, kept: int) -> None:
+async def test_a_lagging_reader_may_choose_to_lose_the_oldest(overflow: Overflow, kept: int) -> None:
     run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi")
-    reader = run.events(buffer=4, overflow=overflow)  # pyright: ignore[reportArgumentType]
+    reader = run.events(buffer=4, overflow=overflow)
 
     # The scripted model says everything at once, so the reader is 13 events behind before it reads the first.
     seen = [event.seq async for event in reader]
@@ -96,12 +97,19 @@ async def test_a_lagging_reader_may_choose_to_lose_the_oldest(overflow: str, kep
 
 
 async def test_a_lagging_reader_may_choose_an_error() -> None:
-    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi").start()
+    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi")
 
     with pytest.raises(BufferOverflow, match="more than 4 events behind") as caught:
         [event async for event in run.events(buffer=4, overflow="error")]
 
     assert caught.value.size == 4
+
+
+@pytest.mark.parametrize("overflow", ["wait", "error"])
+async def test_what_a_late_reader_has_to_catch_up_with_is_no_lag(overflow: Overflow) -> None:
+    run = AgentLoop(llm_provider=ScriptedModel(says(*"abcdefgh"))).execute("Hi").start()
+
+    assert [event.seq async for event in run.events(buffer=4, overflow=overflow)] == list(range(1, 14))
 
 
 async def test_a_reader_that_got_an_error_has_left_and_with_the_last_one_goes_the_run() -> None:

@@ -18,7 +18,7 @@ from uuid import uuid4
 from reactivex import Observable
 
 from looopy import reactive
-from looopy.errors import ModelError
+from looopy.errors import ConfigurationError, ModelError
 from looopy.events import LLMEvent, LLMResponse
 from looopy.messages import JSON
 from looopy.ports import LLMRequest
@@ -86,6 +86,11 @@ class LiteLLMProvider:
             timeout=timeout,
             extra_params=extra_params,
         )
+        if transport is not None and not callable(getattr(transport, "send", None)):
+            raise ConfigurationError(
+                f"transport={type(transport).__name__}: it has no send(); wrap an httpx transport as looopy.providers.transport.HTTP(transport)",
+                argument="transport",
+            )
         self._transport = transport or shared()
         self._lock = threading.Lock()
         self._configuration = Configuration.of(self._arguments, self._transport)

@@ -6,6 +6,7 @@ import base64
 import inspect
 from typing import Any
 
+import httpx
 import pytest
 from providers.replay import CHAT, URL, Reply, Wire, deltas, events
 
@@ -234,3 +235,13 @@ def test_any_other_model_has_a_way_in():
     assert LiteLLM.ollama(URL).model == "ollama_chat/llama3.1"
     assert LiteLLM.ollama(URL, "mistral", max_tokens=None).model == "ollama_chat/mistral"
     assert Preset("x", "note")(URL).model == "x"
+
+
+def test_an_httpx_transport_is_refused_with_the_way_to_wrap_it() -> None:
+    with pytest.raises(ConfigurationError, match=r"HTTP\(transport\)"):
+        LiteLLMProvider(
+            "http://localhost:4000",
+            "m",
+            api_key=None,
+            transport=httpx.MockTransport(lambda _: httpx.Response(200)),
+        )  # pyright: ignore[reportArgumentType]
