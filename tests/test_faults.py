@@ -342,7 +342,7 @@ async def test_a_gigabyte_of_text_from_a_tool_reaches_the_model_cut_with_a_mark(
     assert content == "x" * 100_000 + "… [cut: 100,000 of 1,000,000,000 characters shown]"
 
 
-async def test_no_key_is_in_anything_that_a_failed_run_leaves() -> None:
+async def test_invariant_11_no_key_is_in_anything_that_a_failed_run_leaves() -> None:
     """Invariant 11, also where the server gives the key back in its error."""
     server = ScriptedServer(raw(json.dumps({"error": {"message": f"bad key {KEY}"}}).encode(), status=401))
     async with server.serve() as url:
