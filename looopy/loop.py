@@ -112,7 +112,6 @@ class Execution:
     Attributes:
         state: the state after the newest event.
         error: why the task failed or was canceled, as an exception; None otherwise.
-        trace_id: 32 hex digits that group this run's model calls.
     """
 
     def __init__(self, setup: Setup, state: LoopState, *, opening: Iterable[Event]) -> None:
