@@ -22,6 +22,7 @@ LooopyError                                                     .retryable .resu
 ├── TaskCanceled            somebody cancelled                  .reason
 ├── BufferOverflow          read faster, or choose another rule .size
 ├── StoreFailed             the state could not be kept         .store
+├── StateConflict           resume from what is stored          .task_id .expected .found
 ├── NotResumable            start a new task                    .task_id .state
 └── UnknownEvent            update looopy, or mend the record   .kind
 
@@ -359,6 +360,29 @@ class StoreFailed(LooopyError):
     def __init__(self, message: str, *, store: str) -> None:
         super().__init__(redact(message))
         self.store = store
+
+
+class StateConflict(LooopyError):
+    """Somebody else has carried the task on since its state was loaded, or there is a task of this id already.
+
+    Attributes:
+        task_id: the task.
+        expected: number of the checkpoint that this run went on from; 0 for a new task.
+        found: number of the checkpoint that is stored.
+    """
+
+    def __init__(self, *, task_id: str, expected: int, found: int) -> None:
+        since = (
+            f"has been carried on by somebody else since checkpoint {expected}"
+            if expected
+            else "is stored already"
+        )
+        super().__init__(
+            f"task {task_id!r} {since} (the store has checkpoint {found}): resume it from there, or give a new task another id"
+        )
+        self.task_id = task_id
+        self.expected = expected
+        self.found = found
 
 
 class NotResumable(LooopyError):

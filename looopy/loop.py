@@ -21,7 +21,7 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import reactive, threads
-from looopy.errors import ConfigurationError, LimitExceeded, StoreFailed, TaskCanceled
+from looopy.errors import ConfigurationError, LimitExceeded, StateConflict, StoreFailed, TaskCanceled
 from looopy.events import (
     Checkpoint,
     Event,
@@ -306,13 +306,15 @@ class Execution:
 
     def _save(self, state: LoopState, events: Sequence[Event]) -> Observable[Event]:
         """Store the state that these events will make, then show them: who sees an event may rely on the store."""
-        store = cast("StateStore", self._setup.task_state_store)
+        store, after = cast("StateStore", self._setup.task_state_store), state.saved
         for seq, event in enumerate(events, start=self._seq + 1):
             state = advance(state, replace(event, seq=seq))
 
         async def save() -> Sequence[Event]:
             try:
-                await store.save(state)
+                await store.save(state, after=after)
+            except StateConflict:
+                raise
             except Exception as error:
                 name = type(store).__name__
                 what = f"the state of task {state.task_id!r} could not be saved in {name}: {error}"

@@ -205,8 +205,16 @@ class ToolProvider(Protocol):
 class StateStore(Protocol):
     """Keeps task states; what it has kept survives as long as it does."""
 
-    async def save(self, state: LoopState, /) -> None:
-        """Keep the state of `state.task_id`, replacing an older one."""
+    async def save(self, state: LoopState, /, *, after: int) -> None:
+        """Keep the state of `state.task_id`, if what is stored is the state that it was made from; in one step, so that only one of two succeeds.
+
+        Args:
+            state: the new state; `state.saved` is the number of its checkpoint.
+            after: the number of the checkpoint that must be stored now: that of the state it was made from, 0 where none may be.
+
+        Raises:
+            StateConflict: another checkpoint is stored.
+        """
         ...
 
     async def load(self, task_id: str, /) -> LoopState | None:

@@ -63,6 +63,7 @@ EXAMPLES: list[LooopyError] = [
     TaskCanceled("m", reason="why"),
     BufferOverflow("m", size=8),
     StoreFailed("m", store="Disk"),
+    StateConflict(task_id="t", expected=3, found=5),
     NotResumable("m", task_id="t", state="failed"),
     UnknownEvent("m", kind="task"),
     InputNeeded(InputRequired(input_id="i", prompt="sure?")),

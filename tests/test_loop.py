@@ -340,11 +340,11 @@ class Full(InMemoryStateStore):
         super().__init__()
         self.left = saves
 
-    async def save(self, state: LoopState, /) -> None:
+    async def save(self, state: LoopState, /, *, after: int) -> None:
         self.left -= 1
         if self.left < 0:
             raise OSError("disk full")
-        await super().save(state)
+        await super().save(state, after=after)
 
 
 @pytest.mark.parametrize(("saves", "kinds"), [(0, 3), (1, 7)])

@@ -10,7 +10,7 @@ import pytest
 from agents import AsyncTools, answers, events_of, keeping, kinds
 
 from looopy import AgentLoop, InMemoryStateStore, Message, ToolContext
-from looopy.errors import ConfigurationError, LooopyError, NotResumable, StoreFailed
+from looopy.errors import ConfigurationError, LooopyError, NotResumable, StateConflict, StoreFailed
 from looopy.events import (
     Event,
     InputReceived,
@@ -144,7 +144,7 @@ async def test_an_answer_to_nothing_that_is_asked_is_refused_and_the_task_can_st
 
 async def test_an_answer_to_a_task_that_asks_nothing_is_refused() -> None:
     store = InMemoryStateStore()
-    await store.save(LoopState(task_id="t", context_id="c", messages=(Message.user("go"),)))
+    await store.save(LoopState(task_id="t", context_id="c", messages=(Message.user("go"),)), after=0)
     agent, _ = keeping(task_state_store=store)
 
     error = await refused(agent.resume("t", inputs={"x": 1}))
@@ -167,11 +167,11 @@ class FailingStore(InMemoryStateStore):
         self.load_fails = load
         self.left = save_after
 
-    async def save(self, state: LoopState, /) -> None:
+    async def save(self, state: LoopState, /, *, after: int) -> None:
         if self.left == 0:
             raise OSError("postgresql://app:hunter22@db is full")
         self.left -= 1
-        await super().save(state)
+        await super().save(state, after=after)
 
     async def load(self, task_id: str, /) -> LoopState | None:
         if self.load_fails:
@@ -222,9 +222,9 @@ async def test_a_task_whose_process_died_goes_on_from_its_last_checkpoint() -> N
             super().__init__()
             self.saved: list[LoopState] = []
 
-        async def save(self, state: LoopState, /) -> None:
+        async def save(self, state: LoopState, /, *, after: int) -> None:
             self.saved.append(state)
-            await super().save(state)
+            await super().save(state, after=after)
 
     def answer(request: LLMRequest) -> Any:
         return says("done") if any(message.role == "tool" for message in request.messages) else asks
@@ -242,7 +242,8 @@ async def test_a_task_whose_process_died_goes_on_from_its_last_checkpoint() -> N
 
     for state, runs in zip(list(store.saved[:-1]), [[1, 2], [1, 2], []], strict=True):
         ran.clear()
-        await store.save(state)
+        await store.delete(state.task_id)
+        await store.save(state, after=0)
         result = await agent.resume("t")
         assert (result.output, result.status, sorted(ran)) == ("done", "completed", runs)
         assert [message.text for message in result.messages] == [message.text for message in whole.messages]
@@ -260,7 +261,8 @@ async def test_a_resumed_task_knows_its_tools_before_it_asks_the_model() -> None
             iteration=1,
             status=Status(state="working", timestamp=datetime.now(UTC)),
             seq=5,
-        )
+        ),
+        after=0,
     )
     tools, model = AsyncTools("find"), ScriptedModel(says("done"))
     agent = AgentLoop(llm_provider=model, tool_providers=[tools], task_state_store=store)
@@ -347,3 +349,39 @@ async def test_an_empty_answer_completes_the_task_with_no_message() -> None:
     last = events[-1]
     assert isinstance(last, StatusUpdate)
     assert (last.status.state, last.status.message) == ("completed", None)
+
+
+async def test_of_two_who_resume_a_task_at_once_one_goes_on_and_the_other_is_told() -> None:
+    ran: list[str] = []
+
+    def delete(path: str, context: ToolContext[None]) -> str:
+        answer = context.ask("sure?")
+        ran.append(path)
+        return str(answer)
+
+    model = ScriptedModel(calls("delete", path="a"), says("done"))
+    agent = AgentLoop(llm_provider=model, tools=[delete], task_state_store=InMemoryStateStore())
+    await agent.execute("go", task_id="t")
+
+    first, second = (agent.resume("t", inputs={"call_1": "yes"}) for _ in range(2))
+    results = await asyncio.gather(first, second, return_exceptions=True)
+
+    assert [type(result).__name__ for result in results] == ["RunResult", "StateConflict"]
+    assert (ran, len(model.requests)) == (["a"], 2)
+    assert kinds([event async for event in second]) == [
+        "input-received",
+        "working",
+        "tool-complete",
+        "failed",
+    ]
+
+
+async def test_a_task_whose_id_is_taken_does_not_begin() -> None:
+    model = ScriptedModel(says("first"), says("second"))
+    agent = AgentLoop(llm_provider=model, task_state_store=InMemoryStateStore())
+    await agent.execute("go", task_id="t")
+
+    with pytest.raises(StateConflict, match="'t' is stored already"):
+        await agent.execute("go", task_id="t")
+
+    assert len(model.requests) == 1

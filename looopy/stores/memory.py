@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from looopy.errors import StateConflict
 from looopy.events import ArtifactUpdate
 from looopy.state import LoopState
 
@@ -13,16 +14,23 @@ class InMemoryStateStore:
     """A `StateStore` that keeps states as the bytes that a real store would keep."""
 
     def __init__(self) -> None:
-        self._states: dict[str, bytes] = {}
+        self._states: dict[str, tuple[int, bytes]] = {}
 
-    async def save(self, state: LoopState, /) -> None:
-        """Keep the state of its task, replacing an older one."""
-        self._states[state.task_id] = state.dumps()
+    async def save(self, state: LoopState, /, *, after: int) -> None:
+        """Keep the state of its task, if checkpoint `after` is what is stored (0: nothing).
+
+        Raises:
+            StateConflict: another checkpoint is stored.
+        """
+        found, _ = self._states.get(state.task_id, (0, b""))
+        if found != after:
+            raise StateConflict(task_id=state.task_id, expected=after, found=found)
+        self._states[state.task_id] = state.saved, state.dumps()
 
     async def load(self, task_id: str, /) -> LoopState | None:
         """The state kept for a task; None when there is none."""
-        record = self._states.get(task_id)
-        return None if record is None else LoopState.loads(record)
+        kept = self._states.get(task_id)
+        return None if kept is None else LoopState.loads(kept[1])
 
     async def delete(self, task_id: str, /) -> None:
         """Forget a task; nothing happens when it is unknown."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from looopy.errors import StateConflict
 from looopy.events import Artifact, ArtifactUpdate
 from looopy.messages import Message, TextPart
 from looopy.state import LoopState
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
-STATE = LoopState(task_id="t", context_id="c", messages=(Message.user("go"),), seq=4)
+STATE = LoopState(task_id="t", context_id="c", messages=(Message.user("go"),), seq=4, saved=4)
 
 
 def piece(*texts: str, artifact_id: str = "a", context_id: str = "c", append: bool = False) -> ArtifactUpdate:
@@ -22,7 +24,7 @@ def piece(*texts: str, artifact_id: str = "a", context_id: str = "c", append: bo
 
 async def test_a_state_is_loaded_as_it_was_saved() -> None:
     store = InMemoryStateStore()
-    await store.save(STATE)
+    await store.save(STATE, after=0)
 
     loaded = await store.load("t")
 
@@ -30,19 +32,25 @@ async def test_a_state_is_loaded_as_it_was_saved() -> None:
     assert loaded is not STATE
 
 
-async def test_a_state_replaces_an_older_one_of_its_task_only() -> None:
+async def test_a_state_replaces_the_one_that_it_was_made_from_and_no_other() -> None:
     store = InMemoryStateStore()
-    await store.save(STATE)
-    await store.save(replace(STATE, task_id="other"))
-    await store.save(replace(STATE, seq=5))
+    await store.save(STATE, after=0)
+    await store.save(replace(STATE, task_id="other"), after=0)
+    await store.save(replace(STATE, seq=7, saved=7), after=4)
 
-    assert await store.load("t") == replace(STATE, seq=5)
+    with pytest.raises(StateConflict, match="carried on by somebody else since checkpoint 4") as late:
+        await store.save(replace(STATE, seq=9, saved=9), after=4)
+    with pytest.raises(StateConflict, match="'t' is stored already"):
+        await store.save(STATE, after=0)
+
+    assert (late.value.task_id, late.value.expected, late.value.found) == ("t", 4, 7)
+    assert await store.load("t") == replace(STATE, seq=7, saved=7)
     assert await store.load("other") == replace(STATE, task_id="other")
 
 
 async def test_a_task_that_is_unknown_or_forgotten_has_no_state() -> None:
     store = InMemoryStateStore()
-    await store.save(STATE)
+    await store.save(STATE, after=0)
     await store.delete("t")
     await store.delete("never known")
 
