@@ -22,6 +22,7 @@ from looopy.errors import (
     ModelOverloaded,
     ModelTimeout,
     NotResumable,
+    StateConflict,
     StoreFailed,
     StreamBroken,
     TaskCanceled,
