@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextvars import ContextVar, copy_context
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
@@ -363,6 +363,17 @@ class OnLoop(Observable[T]):
 
     Time operators behind it run on that loop instead of starting timer threads, also after `pipe`.
     """
+
+    if TYPE_CHECKING:
+        __iter__: None  # so that type checkers refuse a plain `for`, too
+    else:
+
+        def __iter__(self) -> NoReturn:
+            """Refuse a plain `for`: Python would ask for item 0, 1, 2 …, and an Observable has an answer to each, for ever."""
+            raise TypeError(
+                "items come when they happen, which a plain `for` or list() cannot wait for: "
+                "write `async for event in run`, `run.subscribe(print)`, or `await run.map(…).to_list()`"
+            )
 
     def _home(self) -> asyncio.AbstractEventLoop | None:
         """The loop; None when there is nothing left to wait for, so that any thread will do."""

@@ -227,6 +227,15 @@ async def test_a_blocking_result_on_a_loops_own_thread_says_what_to_write_instea
         hello().execute("Hi").result()
 
 
+async def test_a_plain_for_says_what_to_write_instead() -> None:
+    run = hello().execute("Hi")
+
+    for stream in (run, run.pipe(ops.map(lambda event: event))):
+        with pytest.raises(TypeError, match=r"`async for event in run`.*\.to_list\(\)"):
+            list(stream)
+    assert run.status == "submitted"
+
+
 def test_without_any_loop_result_blocks_until_the_run_is_over() -> None:
     assert hello().execute("Hi").result(timeout=5).output == "Hello"
 
