@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from opentelemetry import trace
 
-from looopy.arguments import Prompt, fits, message_of, plain_values, provider_of, tools_of
+from looopy.arguments import Prompt, fits, history_of, message_of, plain_values, provider_of, tools_of
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
@@ -122,14 +122,15 @@ class AgentLoop:
             deps: for this run, instead of the agent's own.
 
         Raises:
-            ConfigurationError: the prompt is empty, or something in it or in the metadata has no JSON form.
+            ConfigurationError: the prompt is empty, the history has something else than messages, or something in the prompt or in the
+                metadata has no JSON form.
         """
         message = message_of(prompt)
         state = LoopState(
             task_id=task_id or uuid.uuid4().hex,
             context_id=context_id or uuid.uuid4().hex,
             agent_id=self.agent_id,
-            messages=tuple(history),
+            messages=history_of(history),
             session_id=session_id,
             user_id=user_id,
             tags=tuple(tags),
@@ -185,7 +186,7 @@ class AgentLoop:
             context_id: its id; a new one when left out.
             history: messages before the first turn.
         """
-        return Session(self, context_id or uuid.uuid4().hex, tuple(history))
+        return Session(self, context_id or uuid.uuid4().hex, history_of(history))
 
     async def _stored(self, task_id: str) -> LoopState:
         store = cast("StateStore", self.task_state_store)

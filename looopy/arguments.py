@@ -40,6 +40,27 @@ def _content(prompt: Any) -> str | tuple[Part, ...]:
         ) from None
 
 
+def history_of(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The messages before a prompt, or which of them is none."""
+    given: Any = messages
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        listed = tuple(cast("Iterable[Any]", given))
+        others = (
+            f"[{n}] is a {type(each).__name__}"
+            for n, each in enumerate(listed)
+            if not isinstance(each, Message)
+        )
+        what = next(others, "")
+        if not what:
+            return listed
+    else:
+        what = f" is a {type(given).__name__}"
+    raise ConfigurationError(
+        f'history{what}: pass a list of Messages, such as result.messages or [Message.user("…"), Message.assistant("…")]',
+        argument="history",
+    )
+
+
 def plain_values(values: dict[str, Any], argument: str) -> JSON:
     """Values for an event, as JSON, or which argument has none."""
     try:

@@ -213,6 +213,28 @@ async def test_a_run_belongs_to_the_callers_trace() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        ([{"role": "user", "content": "Hi"}], "history[0] is a dict"),
+        ([Message.user("Hi"), "Hello"], "history[1] is a str"),
+        ("Hi", "history is a str"),
+        (Message.user("Hi"), "history is a Message"),
+    ],
+)
+def test_a_history_of_anything_but_messages_is_refused_with_what_to_write(history: Any, said: str) -> None:
+    agent = AgentLoop(llm_provider=ScriptedModel())
+
+    for begin in (lambda: agent.execute("go", history=history), lambda: agent.session(history=history)):
+        with pytest.raises(ConfigurationError) as caught:
+            begin()
+        assert (
+            str(caught.value)
+            == f'{said}: pass a list of Messages, such as result.messages or [Message.user("…"), Message.assistant("…")]'
+        )
+        assert caught.value.argument == "history"
+
+
 @pytest.mark.parametrize("prompt", ["", "  \n", (), Message.user(""), Message.user(())])
 def test_an_empty_prompt_is_refused(prompt: Any) -> None:
     with pytest.raises(ConfigurationError, match="the prompt is empty"):
