@@ -157,6 +157,10 @@ class FunctionTool(Generic[P, R_co]):
     def _answer(self, value: object) -> ToolEvent:
         if isinstance(value, ToolComplete | InputRequired):
             return value
+        if inspect.iscoroutine(value):
+            value.close()  # else Python warns, at another place
+            said = f"the tool {self.name!r} returned a coroutine that nobody awaited; write `return await …`"
+            return ToolComplete(error=Failure(type="UnserializableResult", message=said))
         try:
             return ToolComplete(result=jsonable(value))
         except TypeError as error:

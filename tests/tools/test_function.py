@@ -218,6 +218,19 @@ async def test_a_result_without_json_form_is_told_with_its_type_and_the_mend() -
     )
 
 
+async def test_a_coroutine_as_result_is_a_forgotten_await_and_is_told_so() -> None:
+    async def look_up() -> str:
+        return "rain"
+
+    async def give() -> object:
+        return look_up()
+
+    assert await answer(give) == failed(
+        "UnserializableResult",
+        "the tool 'give' returned a coroutine that nobody awaited; write `return await …`",
+    )
+
+
 async def test_a_whole_answer_may_be_returned() -> None:
     said, asked = failed("Sorry", "not today"), InputRequired(input_id="1", prompt="Sure?")
 
