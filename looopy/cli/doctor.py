@@ -112,7 +112,9 @@ class Patient:
                 f"--api-key-env {self.key_variable}: this variable is not set; it should hold the key (the key itself is never an argument)",
                 argument="--api-key-env",
             )
-        key = os.environ[self.key_from] if self.key_from else ""
+        key = (
+            os.environ[self.key_from] if self.key_variable else ""
+        )  # left out, the provider finds it and says where
         return LiteLLMProvider(self.url, self.named or DEFAULT_MODEL, key)
 
     @property

@@ -89,6 +89,7 @@ def test_a_wrong_key_is_told_apart_from_a_missing_variable(monkeypatch: pytest.M
     assert wrong[1][0] == "✔ proxy      http://127.0.0.1:… (from --url) is alive"
     assert wrong[1][1].startswith("✘ key        ")
     assert "sk-wrong" not in "".join(wrong[1])
+    assert "The key came from LITELLM_API_KEY;" in "".join(wrong[1])
     assert missing[1][0].startswith("✘ key        --api-key-env NOT_SET: this variable is not set")
 
 
