@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
@@ -123,6 +123,15 @@ class Run(OnLoop[Event]):
 
     def __repr__(self) -> str:
         return f"<Run {self.task_id} {self.status}>"
+
+    if not TYPE_CHECKING:  # a type checker must go on refusing what is not there
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Only called for what a run does not have."""
+            said = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in RunResult.__dataclass_fields__:
+                said = f"a Run has no {name!r}, its result has: write `(await run).{name}`, or `run.result().{name}` where no event loop runs"
+            raise AttributeError(said, name=name, obj=self)
 
     # ------------------------------------------------------------------------------------------------------------- to look at
 

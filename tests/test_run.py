@@ -227,6 +227,26 @@ async def test_a_blocking_result_on_a_loops_own_thread_says_what_to_write_instea
         hello().execute("Hi").result()
 
 
+@pytest.mark.parametrize("name", ["output", "messages", "usage"])
+def test_a_forgotten_await_is_told_with_what_to_write(name: str) -> None:
+    run = hello().execute("Hi")
+
+    with pytest.raises(AttributeError) as caught:
+        getattr(run, name)
+    assert (
+        str(caught.value)
+        == f"a Run has no {name!r}, its result has: write `(await run).{name}`, or `run.result().{name}` where no event loop runs"
+    )
+
+
+def test_what_neither_a_run_nor_its_result_has_is_a_plain_attribute_error() -> None:
+    run = hello().execute("Hi")
+
+    assert not hasattr(run, "moon")
+    with pytest.raises(AttributeError, match="'Run' object has no attribute 'moon'"):
+        getattr(run, "moon")  # noqa: B009  a type checker would refuse `run.moon`
+
+
 async def test_a_plain_for_says_what_to_write_instead() -> None:
     run = hello().execute("Hi")
 
