@@ -147,7 +147,7 @@ class AgentLoop:
         )
 
     def resume(
-        self, task: str | LoopState, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None
+        self, task: str | LoopState | None, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None
     ) -> Run:
         """Carry a task on: answer what it waits for, or go on where a process stopped.
 
@@ -161,9 +161,15 @@ class AgentLoop:
             `NotResumable` (the task is unknown or over, or an answer is to nothing that it asks) or `StoreFailed`.
 
         Raises:
-            ConfigurationError: an id was given and the agent has no `task_state_store`, or an input has no JSON form.
+            ConfigurationError: an id was given and the agent has no `task_state_store`, the run of the state has not begun, or an input
+                has no JSON form.
         """
         answers: dict[str, JSON] = plain_values(dict(inputs or {}), "inputs")
+        if task is None:
+            raise ConfigurationError(
+                "resume(None): pass a task's id, or the state of a run that has begun (before, run.state is None)",
+                argument="task",
+            )
         if isinstance(task, str) and self.task_state_store is None:
             raise ConfigurationError(
                 "there is no store to load the task from: give the agent a task_state_store, or resume the run's own state with resume(run.state)",

@@ -159,6 +159,15 @@ def test_an_agent_without_a_store_cannot_resume() -> None:
     assert caught.value.argument == "task_state_store"
 
 
+def test_a_run_that_has_not_begun_has_no_state_to_resume() -> None:
+    agent = AgentLoop(llm_provider=ScriptedModel())
+
+    with pytest.raises(ConfigurationError, match=r"^resume\(None\): .* run that has begun") as caught:
+        agent.resume(agent.execute("Hi").state)
+
+    assert caught.value.argument == "task"
+
+
 class FailingStore(InMemoryStateStore):
     """A store whose calls fail when the test says so."""
 
