@@ -65,7 +65,7 @@ class AgentLoop:
 
     def __post_init__(self) -> None:
         for name in ("max_iterations", "max_parallel_tools", "max_result_chars"):
-            if getattr(self, name) < 1:
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ConfigurationError(
                     f"AgentLoop({name}={getattr(self, name)!r}): must be at least 1", argument=name
                 )
@@ -73,6 +73,11 @@ class AgentLoop:
             raise ConfigurationError(
                 f"AgentLoop(on_tool_error={self.on_tool_error!r}): must be 'model' or 'raise'",
                 argument="on_tool_error",
+            )
+        limits = cast("object", self.limits)
+        if not isinstance(limits, Limits):
+            raise ConfigurationError(
+                f"AgentLoop(limits={limits!r}): write limits=Limits(…)", argument="limits"
             )
         for provider in self.tool_providers:
             fits("tool_providers", provider, "tools", "call", mend="functions go into tools=[…]")

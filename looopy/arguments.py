@@ -101,7 +101,7 @@ def provider_of(provider: LLMProvider | str) -> LLMProvider:
 
 def tools_of(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:
     """The provider of these functions; none where there are none."""
-    if callable(functions):
+    if callable(functions) or not isinstance(cast("object", functions), Iterable):
         raise ConfigurationError(
             f"AgentLoop(tools={functions!r}): it takes a list, so write tools=[…]", argument="tools"
         )

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import threads
-from looopy.errors import ModelFailed
+from looopy.errors import ConfigurationError, ModelFailed
 from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta
 from looopy.messages import Message
 from looopy.ports import LLMProvider, LLMRequest
@@ -80,10 +82,20 @@ class ModelCall:
                     )
                 )
 
-        answer = self._provider.call(self._request).subscribe(
-            on_next, observer.on_error, on_completed, scheduler=scheduler
-        )
+        answer = self._asked().subscribe(on_next, observer.on_error, on_completed, scheduler=scheduler)
         return CompositeDisposable(Disposable(clocks.stop), answer)
+
+    def _asked(self) -> Observable[LLMEvent]:
+        given = cast("Any", self._provider.call(self._request))
+        if isinstance(given, Observable):
+            return cast("Observable[LLMEvent]", given)
+        if inspect.iscoroutine(given):
+            given.close()  # else Python warns, at another place
+        raise ConfigurationError(
+            f"{type(self._provider).__name__}.call() returned a {type(given).__name__}, but it must return an Observable: write `def call`, "
+            "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
+            argument="llm_provider",
+        )
 
     def cut(self) -> LLMResponse | None:
         """What the model had said, when its call was cut; None when it had said nothing, or everything."""

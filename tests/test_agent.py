@@ -36,6 +36,9 @@ from looopy.testing import ScriptedModel, calls, says
             "AgentLoop(max_parallel_tools=0): must be at least 1",
         ),
         ({"max_result_chars": -1}, "max_result_chars", "AgentLoop(max_result_chars=-1): must be at least 1"),
+        ({"max_iterations": "3"}, "max_iterations", "AgentLoop(max_iterations='3'): must be at least 1"),
+        ({"limits": {"tokens": 3}}, "limits", "AgentLoop(limits={'tokens': 3}): write limits=Limits(…)"),
+        ({"tools": None}, "tools", "AgentLoop(tools=None): it takes a list, so write tools=[…]"),
         (
             {"on_tool_error": "ignore"},
             "on_tool_error",

@@ -12,7 +12,7 @@ from reactivex import Observable
 from reactivex import operators as ops
 
 from looopy import AgentLoop, LimitExceeded, Limits, LLMRequest, Message, ToolContext, ToolDefinition
-from looopy.errors import LooopyError, ModelFailed, StoreFailed, ToolFailed
+from looopy.errors import ConfigurationError, LooopyError, ModelFailed, StoreFailed, ToolFailed
 from looopy.events import (
     ContentDelta,
     Event,
@@ -254,6 +254,26 @@ async def test_a_provider_that_completes_without_an_answer_failed() -> None:
     with pytest.raises(ModelFailed, match="Emitting completed without an LLMResponse") as caught:
         await agent.execute("go")
     assert caught.value.result.output == "Hel"
+
+
+async def test_a_provider_whose_call_is_async_is_told_to_return_an_observable() -> None:
+    class Async:
+        async def call(self, request: LLMRequest) -> str:
+            return "Hello"
+
+    with pytest.raises(
+        ConfigurationError, match=r"^Async\.call\(\) returned a coroutine, .*`def call`"
+    ) as caught:
+        await AgentLoop(llm_provider=Async()).execute("go")
+    assert caught.value.argument == "llm_provider"
+
+
+async def test_a_provider_whose_call_returns_anything_else_is_told_so() -> None:
+    agent = AgentLoop(llm_provider=Emitting(lambda: "Hello"))  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        ConfigurationError, match=r"^Emitting\.call\(\) returned a str, but it must return an Observable"
+    ):
+        await agent.execute("go")
 
 
 async def test_a_provider_that_raises_when_called_fails_the_task() -> None:
