@@ -124,7 +124,7 @@ class Run(OnLoop[Event]):
     def __repr__(self) -> str:
         return f"<Run {self.task_id} {self.status}>"
 
-    if not TYPE_CHECKING:  # a type checker must go on refusing what is not there
+    if not TYPE_CHECKING:  # pragma: no branch  # a type checker must go on refusing what is not there
 
         def __getattr__(self, name: str) -> NoReturn:
             """Only called for what a run does not have."""
