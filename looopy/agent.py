@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 from opentelemetry import trace
 
 from looopy.arguments import Prompt, fits, history_of, message_of, plain_values, provider_of, tools_of
-from looopy.errors import ConfigurationError, NotResumable, StoreFailed
+from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
 from looopy.messages import JSON, Message
@@ -206,7 +206,7 @@ class AgentLoop:
         except Exception as error:
             name = type(store).__name__
             raise StoreFailed(
-                f"task {task_id!r} could not be loaded from {name}: {error}", store=name
+                f"task {task_id!r} could not be loaded from {name}: {words(error)}", store=name
             ) from error
         if state is None:
             raise NotResumable(f"there is no stored task {task_id!r}", task_id=task_id)

@@ -76,6 +76,15 @@ def redact(text: str, *secrets: str) -> str:
     return _SECRET.sub(lambda found: f"{found['scheme'] or found['name'] or found['url'] or ''}***", text)
 
 
+def words(error: BaseException) -> str:
+    """What an error says; its class's name when it says nothing, or cannot even say that."""
+    try:
+        # A KeyError's text is the key alone, which tells a model nothing.
+        return repr(error) if isinstance(error, KeyError) else str(error) or repr(error)
+    except Exception:  # noqa: BLE001  an error that breaks while it is printed is not worth more words
+        return type(error).__name__
+
+
 class LooopyError(Exception):
     """The root of every exception that looopy raises.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, c
 
 from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
-from looopy.errors import LooopyError, UnknownEvent, redact
+from looopy.errors import LooopyError, UnknownEvent, redact, words
 from looopy.messages import JSON, FinishReason, Message, Part, ToolCall, Usage, jsonable, whole
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that stands for an exception."""
         retryable = error.retryable if isinstance(error, LooopyError) else False
-        # A KeyError's text is the key alone, which tells a model nothing.
-        said = whole(redact(repr(error) if isinstance(error, KeyError) or not str(error) else str(error)))
-        return cls(type=type(error).__name__, message=said, retryable=retryable)
+        return cls(type=type(error).__name__, message=whole(redact(words(error))), retryable=retryable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import reactive, threads
-from looopy.errors import ConfigurationError, LimitExceeded, StateConflict, StoreFailed, TaskCanceled
+from looopy.errors import ConfigurationError, LimitExceeded, StateConflict, StoreFailed, TaskCanceled, words
 from looopy.events import (
     Checkpoint,
     Event,
@@ -287,7 +287,7 @@ class Execution:
             return events
         if self._model_call is not None and (cut := self._model_call.cut()) is not None:
             events.append(cut)
-        reason = Failure(type=type(report.error).__name__, message=f"not finished: {report.error}")
+        reason = Failure(type=type(report.error).__name__, message=f"not finished: {words(report.error)}")
         events.extend(
             ToolComplete(call_id=call.id, tool_name=call.name, error=reason)
             for call in self.state.pending
@@ -317,7 +317,7 @@ class Execution:
                 raise
             except Exception as error:
                 name = type(store).__name__
-                what = f"the state of task {state.task_id!r} could not be saved in {name}: {error}"
+                what = f"the state of task {state.task_id!r} could not be saved in {name}: {words(error)}"
                 raise StoreFailed(what, store=name) from error
             return events
 

@@ -20,7 +20,7 @@ from reactivex.notification import Notification, OnNext
 from reactivex.subject import Subject
 
 from looopy import reactive, threads
-from looopy.errors import StoreFailed, ToolFailed
+from looopy.errors import StoreFailed, ToolFailed, words
 from looopy.events import (
     ArtifactUpdate,
     Event,
@@ -147,7 +147,7 @@ class _Running:
                 await store.save(replace(shown, task_id=self.state.task_id, context_id=self.state.context_id))
             except Exception as error:
                 name = type(store).__name__
-                what = f"the artifact {artifact_id!r} could not be saved in {name}: {error}"
+                what = f"the artifact {artifact_id!r} could not be saved in {name}: {words(error)}"
                 raise StoreFailed(what, store=name) from error
             return OnNext(shown)
 
@@ -196,7 +196,7 @@ class _Running:
         if self.setup.on_tool_error == "model":
             return None
         failed = ToolFailed(
-            f"the tool {self.call.name!r} raised {type(error).__name__}: {error}",
+            f"the tool {self.call.name!r} raised {type(error).__name__}: {words(error)}",
             tool=self.call.name,
             call_id=self.call.id,
         )
