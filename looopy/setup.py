@@ -49,9 +49,11 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and value > 0):
                 raise ConfigurationError(
-                    f"Limits({name}={value!r}): a limit must be above 0; leave it out for none", argument=name
+                    f"Limits({name}={value!r}): a limit must be above 0; leave it out for none",
+                    argument=name,
                 )
 
 
