@@ -15,7 +15,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import threads
 from looopy.errors import ConfigurationError, ModelFailed
-from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta
+from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta, ToolCallDelta
 from looopy.messages import Message
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.setup import Limits, exceeded
@@ -61,15 +61,22 @@ class ModelCall:
         def on_next(event: LLMEvent) -> None:
             if clocks.running:
                 clocks.heard()
-            if isinstance(event, ContentDelta):
-                text.append(event.delta)
-            elif isinstance(event, ThoughtDelta):
-                self._thoughts.append(event.delta)
-            elif isinstance(event, LLMResponse):
-                self._answered = True
-                clocks.stop()
-                event = _with_unique_calls(event)
-            observer.on_next(event)
+            match event:
+                case _ if self._answered:
+                    return observer.on_error(self._stranger(event))
+                case ContentDelta(delta=str(delta)):
+                    text.append(delta)
+                case ThoughtDelta(delta=str(delta)):
+                    self._thoughts.append(delta)
+                case ToolCallDelta(delta=str()):
+                    pass
+                case LLMResponse(message=Message(role="assistant")):
+                    self._answered = True
+                    clocks.stop()
+                    event = _with_unique_calls(event)
+                case _:  # whatever its author's type checker would have said
+                    return observer.on_error(self._stranger(event))
+            return observer.on_next(event)
 
         def on_completed() -> None:
             if self._answered:
@@ -96,6 +103,13 @@ class ModelCall:
             "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
             argument="llm_provider",
         )
+
+    def _stranger(self, event: object) -> ModelFailed:
+        """A model must not write what only the loop may, such as the status of the task."""
+        what = f"{type(self._provider).__name__} emitted a {type(event).__name__}"
+        why = " after its LLMResponse" if self._answered else ""
+        mend = "a model emits ContentDelta, ThoughtDelta and ToolCallDelta with text, and last one LLMResponse with an assistant's message"
+        return ModelFailed(f"{what}{why}; {mend}", model=self._model)
 
     def cut(self) -> LLMResponse | None:
         """What the model had said, when its call was cut; None when it had said nothing, or everything."""
