@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from contextvars import ContextVar, copy_context
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
-from reactivex import Observable, abc
+from reactivex import Observable, abc, throw
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.pipe import pipe as compose
@@ -95,7 +96,7 @@ class _Source(Generic[T]):
     async def _guarded(self) -> None:
         try:
             await self._run()
-        except (asyncio.CancelledError, GeneratorExit):
+        except (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit):
             # Not by dispose: the loop is closing, or the source gave up by itself. A stream must end all the same.
             if not self._stopped:
                 self._fail(
@@ -236,9 +237,13 @@ def iterate(
 
         def on_next(event: E) -> None:
             nonlocal state
-            event = prepare(event)
-            state = advance(state, event)
-            observer.on_next(event)
+            try:
+                event = prepare(event)
+                state = advance(state, event)
+            except Exception as error:  # noqa: BLE001  else nobody would ever hear of this stream again
+                fail(error)
+            else:
+                observer.on_next(event)
 
         def on_completed() -> None:
             nonlocal due
@@ -251,7 +256,7 @@ def iterate(
             turning = True
             while due and not over:
                 due = False
-                events = perform(state)
+                events = _round(perform, state)
                 if events is None:
                     observer.on_completed()
                     return
@@ -267,10 +272,21 @@ def iterate(
             over = True
             current.dispose()
 
+        def fail(error: Exception) -> None:
+            dispose()
+            observer.on_error(error)
+
         turn()
         return Disposable(dispose)
 
     return Observable(subscribe)
+
+
+def _round(perform: Callable[[S], Observable[E] | None], state: S) -> Observable[E] | None:
+    try:
+        return perform(state)
+    except Exception as error:  # noqa: BLE001  as in `on_next`
+        return cast("Observable[E]", throw(error))
 
 
 def at_once(items: Iterable[T]) -> Observable[T]:
@@ -379,6 +395,10 @@ class OnLoop(Observable[T]):
         """The loop; None when there is nothing left to wait for, so that any thread will do."""
         raise NotImplementedError
 
+    def _post(self, home: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+        """Run an action on the loop's thread, from another; should the loop end before, then when there is nothing left to wait for."""
+        raise NotImplementedError
+
     def _attach(
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
@@ -406,7 +426,7 @@ class OnLoop(Observable[T]):
             left = True
             on_loop(home, single.dispose)
 
-        on_loop(home, attach, context=copy_context())
+        self._post(home, partial(copy_context().run, attach))
         return Disposable(leave)
 
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # type: ignore[override]  # the overloads of the base stay valid
@@ -458,6 +478,9 @@ class _Piped(OnLoop[T]):
 
     def _home(self) -> asyncio.AbstractEventLoop | None:
         return self._source._home()  # noqa: SLF001  the same class's part
+
+    def _post(self, home: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+        self._source._post(home, action)  # noqa: SLF001
 
     def _attach(
         self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None

@@ -152,9 +152,10 @@ class _Letters:
             on_loop(self._home, lambda: self._gate.release(self))
 
     def _hold(self) -> None:
-        if self._overflow == "wait" and not self._held:
+        home = running_loop()
+        if self._overflow == "wait" and not self._held and home is not None:
+            self._home = home  # before `_held`, at which another thread may look
             self._held = True
-            self._home = asyncio.get_running_loop()
             self._gate.hold(self)
 
     def _wake(self) -> None:

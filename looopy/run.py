@@ -106,13 +106,16 @@ class Run(OnLoop[Event]):
         self.trace_id = trace_id
         self._execute = execute
         self._execution: Execution | None = None
-        self._lock = threading.Lock()
+        self._lock = (
+            threading.RLock()
+        )  # a signal's handler, or a reader that is collected, may come in between
         self._loop: asyncio.AbstractEventLoop | None = None
         self._context = copy_context()
         self._gate = Gate()
         self._log: list[Event] = []
         self._room = REPLAY
         self._queue: deque[Event] = deque()
+        self._arriving: deque[Callable[[], object]] = deque()
         self._subscribers: tuple[_Subscriber, ...] = ()
         self._begun = False
         self._delivering = False
@@ -273,12 +276,26 @@ class Run(OnLoop[Event]):
             return None
         return loop
 
+    def _post(self, home: asyncio.AbstractEventLoop, action: Callable[[], object]) -> None:
+        with self._lock:
+            over = self._over
+            if not over:
+                self._arriving.append(action)
+        if over:
+            action()
+        else:
+            on_loop(home, self._let_in)
+
+    def _let_in(self) -> None:
+        while self._arriving:
+            self._arriving.popleft()()
+
     def _attach(
         self,
         observer: abc.ObserverBase[Event],
         scheduler: abc.SchedulerBase | None,  # noqa: ARG002
     ) -> abc.DisposableBase:
-        subscriber = _Subscriber(observer, gone=self._gone, report=self._report)
+        subscriber = _Subscriber(observer, gone=self._left, report=self._report)
         seen = 0
         while missed := [event for event in self._log if event.seq > seen]:  # a handler may cause more
             for event in missed:
@@ -310,10 +327,11 @@ class Run(OnLoop[Event]):
         return execution.events
 
     def _close_down(self, error: TaskCanceled) -> None:
-        if self._execution is None:
-            self._end(error)
-        else:
-            self._execution.interrupt(error)
+        with self._lock:
+            if self._execution is not None:
+                self._execution.interrupt(error)
+            if not self._over:  # it had not begun, or what it was at the end of needs the loop
+                self._end(error)
 
     def _emit(self, event: Event) -> None:
         self._queue.append(event)
@@ -343,6 +361,7 @@ class Run(OnLoop[Event]):
             for subscriber in self._subscribers:
                 subscriber.finish(self._bug)
             self._subscribers = ()
+            self._let_in()  # the loop may end before it comes to them
 
     def _shorten(self) -> None:
         finished = max(
@@ -352,16 +371,30 @@ class Run(OnLoop[Event]):
         self._log[:old] = [event for event in self._log[:old] if not isinstance(event, _PASSING)]
         self._room = max(REPLAY, 2 * len(self._log))
 
+    def _left(self, subscriber: _Subscriber) -> None:
+        """A subscriber has gone, on whatever thread it was disposed of, or collected."""
+        if self._loop is not None:
+            on_loop(self._loop, lambda: self._gone(subscriber))
+
     def _gone(self, subscriber: _Subscriber) -> None:
         """A subscriber has gone; with the last one goes the run."""
         self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
         if not self._subscribers and not self._over:
             self.cancel("its last subscriber left")
 
-    def _report(self, error: Exception) -> None:
-        """Tell the loop of a subscriber that raised."""
-        context = {"message": f"a subscriber of {self!r} raised; the run goes on", "exception": error}
-        (self._loop or loop_here()).call_exception_handler(context)
+    def _report(self, error: BaseException) -> None:
+        """Tell the loop of a subscriber that raised. Who wants to exit the program leaves the loop, but not through the run."""
+        loop = loop_here()
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            loop.call_soon_threadsafe(_raise, error)
+            return
+        loop.call_exception_handler(
+            {"message": f"a subscriber of {self!r} raised; the run goes on", "exception": error}
+        )
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def _ignore(_: object) -> None:
@@ -378,7 +411,7 @@ class _Subscriber:
         observer: abc.ObserverBase[Event],
         *,
         gone: Callable[[_Subscriber], None],
-        report: Callable[[Exception], None],
+        report: Callable[[BaseException], None],
     ) -> None:
         self._observer = observer
         self._gone = gone
@@ -390,7 +423,7 @@ class _Subscriber:
             return
         try:
             self._observer.on_next(event)
-        except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
+        except BaseException as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
             self._report(error)
 
     def finish(self, bug: Exception | None) -> None:
@@ -402,7 +435,7 @@ class _Subscriber:
                 self._observer.on_completed()
             else:
                 self._observer.on_error(bug)
-        except Exception as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
+        except BaseException as error:  # noqa: BLE001  a subscriber's bug stays the subscriber's
             self._report(error)
 
     def leave(self) -> None:

@@ -42,8 +42,21 @@ class _Background:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="looopy-loop", daemon=True).start()
+                threading.Thread(
+                    target=_for_ever, args=(self._loop,), name="looopy-loop", daemon=True
+                ).start()
             return self._loop
+
+
+def _for_ever(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop that ends only with the process: who calls `sys.exit` in it ends neither."""
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit) as error:
+            loop.call_exception_handler(
+                {"message": "something on looopy's background loop wanted to exit", "exception": error}
+            )
 
 
 background_loop = _Background()
