@@ -85,7 +85,9 @@ async def test_a_provider_that_raises_in_call_is_answered_for() -> None:
     def work(call: ToolCall, context: ToolContext[Any]) -> Observable[ToolEvent]:
         raise KeyError("no such row")
 
-    assert await outcome(work) == [complete(error=Failure(type="KeyError", message="KeyError('no such row')"))]
+    assert await outcome(work) == [
+        complete(error=Failure(type="KeyError", message="KeyError('no such row')"))
+    ]
 
 
 async def test_an_error_is_told_without_its_credentials() -> None:
