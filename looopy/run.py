@@ -34,7 +34,8 @@ from looopy.events import (
 )
 from looopy.loop import Execution
 from looopy.messages import Message, Usage
-from looopy.reactive import Gate, OnLoop, from_awaitable, gate
+from looopy.onloop import OnLoop
+from looopy.reactive import Gate, from_awaitable, gate
 from looopy.reader import Events, Overflow
 from looopy.state import LoopState
 from looopy.threads import loop_here, on_loop, running_loop

@@ -27,7 +27,7 @@ from reactivex.disposable import Disposable
 
 from looopy.errors import ConfigurationError, ModelFailed
 from looopy.events import BLANK, Event, LLMResponse, StatusUpdate, ToolComplete
-from looopy.reactive import LoopScheduler
+from looopy.onloop import LoopScheduler
 from looopy.testing.clock import VirtualLoop, run_virtual
 
 Meaning: TypeAlias = object
