@@ -374,8 +374,8 @@ class Run(OnLoop[Event]):
 
     def _left(self, subscriber: _Subscriber) -> None:
         """A subscriber has gone, on whatever thread it was disposed of, or collected."""
-        if self._loop is not None:
-            on_loop(self._loop, lambda: self._gone(subscriber))
+        loop = cast("asyncio.AbstractEventLoop", self._loop)  # who subscribed has chosen it
+        on_loop(loop, lambda: self._gone(subscriber))
 
     def _gone(self, subscriber: _Subscriber) -> None:
         """A subscriber has gone; with the last one goes the run."""

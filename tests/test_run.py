@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.scheduler import CurrentThreadScheduler
 
 from looopy import AgentLoop, LLMRequest, Run, RunResult, Usage
 from looopy.errors import LooopyError, NotResumable, TaskCanceled, WrongThread
@@ -290,6 +291,31 @@ def test_events_reach_a_subscriber_of_another_thread_and_dispose_works_from_ther
 
     assert over.wait(5)
     assert model.disposed == 1
+
+
+def test_operators_work_from_a_thread_without_a_loop() -> None:
+    kinds: list[list[str]] = []
+    over = threading.Event()
+    run = hello().execute("Hi")
+
+    run.map(lambda event: event.kind).to_list().subscribe(kinds.append, on_completed=over.set)
+
+    assert over.wait(5)
+    assert kinds == [KINDS]
+
+
+def test_who_subscribes_while_the_run_ends_on_another_thread_sees_all_of_it() -> None:
+    class Slow(CurrentThreadScheduler):
+        """A scheduler that holds the subscription up, between choosing the loop and reaching it."""
+
+        def __bool__(self) -> bool:
+            run.result(timeout=5)
+            return True
+
+    run = hello().execute("Hi")
+    kinds: list[str] = []
+    run.subscribe(lambda event: kinds.append(event.kind), scheduler=Slow())
+    assert kinds == KINDS
 
 
 def test_a_run_can_be_awaited_from_another_loop_than_its_own() -> None:
