@@ -45,6 +45,8 @@ class _Call:
         self.pieces: list[str] = []
 
     def is_whole(self) -> bool:
+        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
+            return False  # told without joining them: some ask at every piece
         try:
             return isinstance(from_json("".join(self.pieces)), dict)
         except ValueError:

@@ -46,7 +46,7 @@ class Answer:
     """One answer while it comes in: `feed` it the body, `close` it at its end, then read what it was.
 
     Attributes:
-        head: the first bytes of the body.
+        head: the first bytes of the body that are not blank.
         done: `[DONE]` came, or a whole completion instead of a stream.
         unstreamed: the body is a whole completion.
         response_id: the first id in the chunks; they may differ.
@@ -62,6 +62,7 @@ class Answer:
         "_events",
         "_extra",
         "_finish",
+        "_kept_thoughts",
         "_sniffed",
         "_text",
         "_thoughts",
@@ -88,6 +89,7 @@ class Answer:
         self._thoughts: list[str] = []
         self._calls = Calls()
         self._extra: dict[str, JSON] = {}
+        self._kept_thoughts: list[str] = []
 
     @property
     def seen(self) -> int:
@@ -117,9 +119,10 @@ class Answer:
 
     def message(self, model: str) -> Message:
         """The whole message, as written by `model`."""
+        kept = self._extra | {"reasoning_content": "".join(self._kept_thoughts)}
         extra: dict[str, JSON]
         try:
-            extra = jsonable({name: value for name, value in self._extra.items() if value})
+            extra = jsonable({name: value for name, value in kept.items() if value})
         except TypeError:
             extra = {}  # nested deeper than an event can hold
         return Message(
@@ -155,8 +158,8 @@ class Answer:
         return self._read(self._events.flush())
 
     def _sniff(self, portion: bytes) -> None:
-        self.head += portion[:_HEAD]
-        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = portion.lstrip(b"\xef\xbb\xbf \t\r\n")
+        self.head = start[:_HEAD]
         self._sniffed = bool(start)
         # No line of an event stream can begin so. The content type is no help: recordings have each body with each type.
         self.unstreamed = start.startswith((b"{", b"["))
@@ -284,7 +287,7 @@ class Answer:
             return
         extra = self._extra
         if thought := as_text(delta.get("reasoning_content")):
-            extra["reasoning_content"] = extra.get("reasoning_content", "") + thought
+            self._kept_thoughts.append(thought)
         for name in ("thinking_blocks", "reasoning_details"):
             for block in as_list(delta.get(name)):
                 _add_block(extra.setdefault(name, []), as_object(block))
@@ -350,7 +353,7 @@ def _add_block(blocks: list[JSON], piece: dict[str, JSON]) -> None:
 def _merge(fields: dict[str, JSON], name: str, value: JSON) -> None:
     old = fields.get(name)
     if isinstance(old, list) and isinstance(value, list):
-        fields[name] = [*as_list(old), *as_list(value)]
+        as_list(old).extend(as_list(value))  # in place: a new list each time would be quadratic
     elif value is not None:
         fields[name] = value
 
