@@ -61,7 +61,11 @@ class Events(AsyncIterator[Event]):
                 self._leave()  # also after an error, which would else keep this reader, and the run, until it is collected
                 error, letters.error = letters.error, None
                 raise error or StopAsyncIteration
-            await letters.arrival()
+            try:
+                await letters.arrival()
+            except BaseException:
+                self._leave()  # cancelled here it is over, as a generator would be: the traceback may keep this reader for long
+                raise
         event = letters.take()
         letters.make_room()
         return event
