@@ -180,7 +180,8 @@ class Execution:
             case Report():
                 return self._report(step)
             case Save():
-                return self._stoppable(lambda: self._save(state, [Checkpoint(iteration=state.iteration)]))
+                # Nothing stops it: of a save that was cut nobody knows whether it took place, and the next would conflict with it.
+                return self._save(state, [Checkpoint(iteration=state.iteration)])
             case CallModel():
                 return self._stoppable(lambda: self._call_model(state))
             case CallTools(calls):
@@ -274,20 +275,20 @@ class Execution:
 
     def _report(self, report: Report) -> Observable[Event]:
         self.error = report.error
-        events = [*self._closing(report), self._status(report)]
+        events = [*self._closing(report.error), self._status(report)]
         if self._setup.task_state_store is None:
             return reactive.at_once(events)
         events.insert(-1, Checkpoint(iteration=self.state.iteration))
         return self._save(self.state, events)
 
-    def _closing(self, report: Report) -> list[Event]:
+    def _closing(self, error: Exception | None) -> list[Event]:
         """What makes the history whole when a task ends early: what the model said until then, and an answer for every open call."""
         events: list[Event] = []
-        if report.error is None:
+        if error is None:
             return events
         if self._model_call is not None and (cut := self._model_call.cut()) is not None:
             events.append(cut)
-        reason = Failure(type=type(report.error).__name__, message=f"not finished: {words(report.error)}")
+        reason = Failure(type=type(error).__name__, message=f"not finished: {words(error)}")
         events.extend(
             ToolComplete(call_id=call.id, tool_name=call.name, error=reason)
             for call in self.state.pending
@@ -332,13 +333,12 @@ class Execution:
 
         def handler(error: Exception, _: Observable[Event]) -> Observable[Event]:
             if not isinstance(events[-1], StatusUpdate):
-                return rx.throw(error)
+                self.interrupt(error)
+                return rx.empty()
             self.error = self.error or error
             said = replace(
                 events[-1], error=Failure.of(self.error), status=replace(events[-1].status, state="failed")
             )
-            return reactive.at_once(
-                [*(event for event in events[:-1] if not isinstance(event, Checkpoint)), said]
-            )
+            return reactive.at_once([*self._closing(self.error), said])
 
         return handler
