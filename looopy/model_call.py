@@ -168,7 +168,7 @@ class _Clocks:
 
     def _idle(self, seconds: float) -> None:
         silent = threads.now() - (self._last or 0.0)
-        if silent >= seconds:
+        if silent > seconds - threads.TICK:
             self._interrupt(
                 exceeded(
                     "idle_seconds", allowed=seconds, spent=silent, what="the model fell silent in mid-answer"

@@ -16,6 +16,9 @@ from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
+TICK = 1e-6
+"""Seconds by which a timer may ring early, by rounding: it counts as in time, for set anew it could ring at once for ever."""
+
 
 def loop_here() -> asyncio.AbstractEventLoop:
     """The loop that runs in this thread, else the background loop."""

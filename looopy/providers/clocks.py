@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Literal, NamedTuple
 
 from looopy.errors import ConfigurationError
+from looopy.threads import TICK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,7 @@ class Clocks:
     def _ring(self) -> None:
         deadline = self._next()
         assert deadline is not None, "a timer is set for a deadline"
-        if deadline.at > self._loop.time():
+        if deadline.at > self._loop.time() + TICK:
             self._arm()
         elif self._task is not None:
             self._expired = deadline
