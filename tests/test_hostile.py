@@ -13,13 +13,16 @@ import pytest
 import reactivex as rx
 from reactivex import Observable
 
-from looopy import AgentLoop, Limits, LLMRequest, Message
+from looopy import AgentLoop, InMemoryStateStore, Limits, LiteLLMProvider, LLMRequest, Message
 from looopy.errors import ConfigurationError, ModelFailed, ToolFailed
 from looopy.events import ContentDelta, Event, LLMResponse, Status, StatusUpdate
+from looopy.providers.litellm import Timeouts
+from looopy.providers.transport import HTTP
 from looopy.reactive import at_once, from_aiter, iterate
 from looopy.run import Run
-from looopy.testing import ScriptedModel, calls, says, stalls
-from tests.agents import events_of
+from looopy.state import LoopState
+from looopy.testing import ScriptedModel, ScriptedServer, calls, run_virtual, says, stalls, waits
+from tests.agents import delete, events_of, kinds
 
 
 class Wordless(Exception):
@@ -226,6 +229,26 @@ def test_a_subscription_made_on_the_runs_loop_may_be_disposed_of_on_any_thread()
     asyncio.run(main())
 
 
+async def test_a_loop_over_a_run_that_is_cancelled_leaves_the_run_at_once_however_long_its_error_is_kept() -> (
+    None
+):
+    """The error's traceback holds the reader: the run went on behind it, with the model's connection."""
+    run = AgentLoop(llm_provider=Silent()).execute("Hi")
+
+    async def watch() -> None:
+        async for _ in run:
+            pass
+
+    error: BaseException | None = None
+    try:
+        async with asyncio.timeout(0.01):
+            await watch()
+    except TimeoutError as late:
+        error = late
+    assert error is not None
+    assert run.status == "canceled"
+
+
 class Slow:
     """A store that never answers."""
 
@@ -252,7 +275,82 @@ def test_a_run_whose_loop_closed_while_it_was_being_saved_is_over_for_who_asks_l
         run.result(5)
 
 
-# ------------------------------------------------------------------------------------------------------------------------- limits
+# ------------------------------------------------------------------------------------------------------------------------- stores
+
+
+class Acknowledges(InMemoryStateStore):
+    """A store that keeps a state at once, and says so when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept, self.acknowledge = asyncio.Event(), asyncio.Event()
+
+    async def save(self, state: LoopState, /, *, after: int) -> None:
+        await super().save(state, after=after)
+        self.kept.set()
+        await self.acknowledge.wait()
+
+
+async def test_a_cancel_between_a_save_and_its_acknowledgement_is_what_the_store_keeps() -> None:
+    """The save was cut, the next conflicted with it, and the store kept a task at work that had been cancelled."""
+    store = Acknowledges()
+    agent = AgentLoop(llm_provider=ScriptedModel(says("never")), task_state_store=store)
+    run = agent.execute("go", task_id="t").start()
+    await asyncio.wait_for(store.kept.wait(), 5)
+
+    run.cancel()
+    store.acknowledge.set()
+
+    async with asyncio.timeout(5):
+        events = [event async for event in run]
+    assert kinds(events) == ["task", "working", "checkpoint", "checkpoint", "canceled"]
+    assert await store.load("t") == run.state
+
+
+class FullAtTheEnd(InMemoryStateStore):
+    """A store that cannot keep a task that waits."""
+
+    async def save(self, state: LoopState, /, *, after: int) -> None:
+        if state.final:
+            raise OSError("the disk is full")
+        await super().save(state, after=after)
+
+
+async def test_a_task_that_cannot_be_kept_while_it_waits_fails_with_its_calls_answered() -> None:
+    store = FullAtTheEnd()
+    model = ScriptedModel(calls("delete", path="a.txt"))
+    events = await events_of(
+        AgentLoop(llm_provider=model, tools=[delete], task_state_store=store).execute("go")
+    )
+    assert kinds(events)[-3:] == ["input-required", "tool-complete", "failed"]
+
+
+# ----------------------------------------------------------------------------------------------------------------- limits and clocks
+
+
+@pytest.mark.parametrize(("heard", "silence"), [(0.1, 4.0), (0.1, 0.2)])
+def test_a_clock_that_rings_a_breath_early_by_rounding_does_not_ring_for_ever(
+    heard: float, silence: float
+) -> None:
+    """0.1 + 4 - 0.1 is less than 4, and virtual time stood still while the timer was set again and again."""
+    script = waits(heard) + says("Hel") + stalls()
+
+    async def struck(agent: AgentLoop) -> str:
+        events = await events_of(agent.execute("go"))
+        assert isinstance(events[-1], StatusUpdate)
+        assert events[-1].error is not None
+        return events[-1].error.type
+
+    scripted = AgentLoop(llm_provider=ScriptedModel(script), limits=Limits(idle_seconds=silence))
+    assert run_virtual(struck(scripted)) == "LimitExceeded"
+    over_http = LiteLLMProvider(
+        "http://proxy",
+        "m",
+        None,
+        timeout=Timeouts(between_tokens=silence),
+        transport=HTTP(ScriptedServer(script).transport()),
+    )
+    assert run_virtual(struck(AgentLoop(llm_provider=over_http))) == "ModelTimeout"
 
 
 @pytest.mark.parametrize("value", [True, "5", float("nan"), 0, -1])
