@@ -15,6 +15,7 @@ from looopy.events import ContentDelta, LLMEvent, LLMResponse
 from looopy.reactive import from_aiter
 from looopy.reader import Overflow
 from looopy.testing import ScriptedModel, says, stalls
+from looopy.threads import in_thread
 
 
 class Counting:
@@ -178,17 +179,28 @@ def test_a_reader_of_a_finished_run_may_be_slow() -> None:
 
 
 def test_a_reader_that_is_busy_while_events_come_from_another_loop_finds_them_all() -> None:
-    run = AgentLoop(llm_provider=Counting(20)).execute("Hi")
+    go = threading.Event()
+
+    class Held:
+        def call(self, _: LLMRequest, /) -> Observable[LLMEvent]:
+            async def answer() -> AsyncIterator[LLMEvent]:
+                await in_thread(lambda: go.wait(5))
+                for _ in range(20):
+                    yield ContentDelta(delta="x")
+                yield LLMResponse(message=Message.assistant("x" * 20))
+
+            return from_aiter(answer)
+
+    run = AgentLoop(llm_provider=Held()).execute("Hi").start()
 
     async def elsewhere() -> list[int]:
         reader = run.events()
         first = await anext(reader)
         over = threading.Event()
         run.subscribe(on_completed=over.set)
+        go.set()
         over.wait(5)  # this loop stands still until the run, on its own, is over
         await asyncio.sleep(0)
         return [first.seq, *[event.seq async for event in reader]]
-
-    run.start()
 
     assert asyncio.run(elsewhere()) == list(range(1, 26))

@@ -117,6 +117,12 @@ def test_a_name_that_comes_again_before_the_arguments_are_whole_is_the_same_call
     ]
 
 
+def test_a_name_that_comes_again_after_an_inner_brace_is_the_same_call():
+    pieces = [call(0, None, "f", '{"x": {}'), call(0, None, "f", ', "y": 1}')]
+    (only,) = calls_of(*pieces)
+    assert (only.name, only.arguments) == ("f", {"x": {}, "y": 1})
+
+
 def test_an_id_that_comes_late_does_not_split_the_call_or_change_what_was_shown():
     stream = deltas(
         {"tool_calls": [call(0, None, "f", "{")]},
