@@ -164,7 +164,7 @@ async def test_a_stall_before_the_first_token_is_a_timeout_and_hangs_up() -> Non
 
 async def test_a_stall_in_mid_answer_is_ended_by_the_silence_limit_and_keeps_the_text() -> None:
     server = ScriptedServer(says("Hel", "lo") + stalls())
-    _, raised = await ask(server, limits=Limits(idle_seconds=0.2))
+    _, raised = await ask(server, limits=Limits(idle_seconds=0.5))
     assert (type(raised), raised.limit, raised.result.output) == (LimitExceeded, "idle_seconds", "Hello")
     assert server.requests[0].outcome == "hung-up"
 

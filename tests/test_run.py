@@ -19,7 +19,7 @@ from looopy.events import ContentDelta, Event, LLMEvent, LLMResponse, StatusUpda
 from looopy.reactive import from_aiter
 from looopy.run import REPLAY
 from looopy.stores.memory import InMemoryStateStore
-from looopy.testing import ScriptedModel, says, stalls
+from looopy.testing import ScriptedModel, run_virtual, says, stalls
 
 KINDS = [
     "task",
@@ -161,17 +161,21 @@ async def test_a_late_subscriber_may_leave_while_it_catches_up() -> None:
     run.cancel()
 
 
-async def test_time_operators_run_on_the_runs_loop_and_start_no_timer_thread() -> None:
+def test_time_operators_run_on_the_runs_loop_and_start_no_timer_thread() -> None:
     run = stalled()[0].execute("Hi")
-    threads: set[str] = set()
+    threads: list[str] = []
 
-    def note(_: object) -> None:
-        threads.add(threading.current_thread().name)
+    async def watch() -> None:
+        with pytest.raises(Exception, match="Timeout"):
+            await (
+                run.debounce(1)
+                .do_action(lambda _: threads.append(threading.current_thread().name))
+                .timeout(20)
+            )
 
-    with pytest.raises(Exception, match="Timeout"):
-        await run.debounce(0.001).do_action(note).timeout(0.02)
+    run_virtual(watch())
 
-    assert threads == {threading.current_thread().name}
+    assert threads == [threading.current_thread().name]
     assert run.status == "canceled"
 
 
