@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,11 +136,11 @@ def _free_port() -> int:
 def _wait_until_ready(child: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and child.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(f"{url}/health/readiness", timeout=2, trust_env=False).status_code == 200:
                 return
-        except httpx.TransportError:
-            time.sleep(0.1)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=0.1)  # between two looks; one that dies is noticed at once
     said = log.read_text(encoding="utf-8", errors="replace")[-2000:]
     state = (
         f"exited with {child.returncode}"
