@@ -65,6 +65,14 @@ class Interruption:
         """The run to cancel; called on its loop, before it begins."""
         self._loop = asyncio.get_running_loop()
         self._run = run
+        for number in self._before:
+            # A signal that comes just before the loop falls asleep would wait for whatever wakes it: so the loop is woken by the signal itself.
+            self._loop.add_signal_handler(number, self._woken, number)
+            signal.signal(number, self._came)
+
+    def _woken(self, number: int) -> None:
+        if not self.code:  # it came between the two lines above
+            self._came(number, None)
 
     def _came(self, number: int, _: FrameType | None) -> None:
         # Between two instructions of whatever the main thread does: nothing here may wait for a lock of the run's or of a stream's.
