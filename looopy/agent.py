@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from opentelemetry import trace
-
 from looopy.arguments import Prompt, fits, history_of, message_of, plain_values, provider_of, tools_of
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
@@ -22,6 +20,7 @@ from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, Too
 from looopy.run import Run
 from looopy.setup import Limits, Setup, SystemPrompt
 from looopy.state import LoopState, advance
+from looopy.watcher import Caller, watcher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +142,12 @@ class AgentLoop:
         opens = Task(
             prompt=message, agent_id=self.agent_id, metadata=plain_values(dict(metadata or {}), "metadata")
         )
-        trace_id, parent_span_id = _trace()
+        caller = Caller.here()
         return Run(
-            lambda: self._execution(state, [opens], (trace_id, parent_span_id), deps),
+            lambda: self._execution(state, [opens], caller, deps),
             task_id=state.task_id,
             context_id=state.context_id,
-            trace_id=trace_id,
+            trace_id=caller.trace_id,
         )
 
     def resume(
@@ -180,15 +179,15 @@ class AgentLoop:
                 "there is no store to load the task from: give the agent a task_state_store, or resume the run's own state with resume(run.state)",
                 argument="task_state_store",
             )
-        trace_id, parent_span_id = _trace()
+        caller = Caller.here()
 
         async def execute() -> Execution:
             state = _resumable(await self._stored(task) if isinstance(task, str) else task, answers)
             received = [InputReceived(input_id=key, value=value) for key, value in answers.items()]
-            return self._execution(state, received, (trace_id, parent_span_id), deps)
+            return self._execution(state, received, caller, deps)
 
         known = ("", task) if isinstance(task, str) else (task.context_id, task.task_id)
-        return Run(execute, task_id=known[1], context_id=known[0], trace_id=trace_id)
+        return Run(execute, task_id=known[1], context_id=known[0], trace_id=caller.trace_id)
 
     def session(self, context_id: str = "", *, history: Sequence[Message] = ()) -> Session:
         """A conversation of many turns.
@@ -213,20 +212,25 @@ class AgentLoop:
         return state
 
     def _execution(
-        self, state: LoopState, opening: Sequence[Event], span: tuple[str, str], deps: Any
+        self, state: LoopState, opening: Sequence[Event], caller: Caller, deps: Any
     ) -> Execution:
         request = LLMRequest(
             messages=(),
             session_id=state.session_id or state.task_id,
-            trace_id=span[0],
-            parent_span_id=span[1],
+            trace_id=caller.trace_id,
+            parent_span_id=caller.span_id,
+            sampled=caller.sampled,
             trace_name=self.agent_id,
             user_id=state.user_id,
             tags=state.tags,
         )
         setup = replace(self._setup, request=request, deps=self.deps if deps is None else deps)
         working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
-        return Execution(setup, state, opening=(*opening, working))
+        begins = (*opening, working)
+        if (watching := watcher()) is None:
+            return Execution(setup, state, opening=begins)
+        watched = watching.watch(setup, state, caller)
+        return Execution(watched.setup, state, opening=begins, watched=watched)
 
 
 def _resumable(state: LoopState, answers: Mapping[str, JSON]) -> LoopState:
@@ -324,11 +328,3 @@ def _closed(state: LoopState) -> LoopState:
         left = Failure(type="Unanswered", message="not answered: the conversation went on without it")
         state = advance(state, ToolComplete(call_id=call.id, tool_name=call.name, error=left))
     return state
-
-
-def _trace() -> tuple[str, str]:
-    """The trace and span that the caller is in; a new trace id and no span, where it is in none."""
-    here = trace.get_current_span().get_span_context()
-    if here.is_valid:
-        return trace.format_trace_id(here.trace_id), trace.format_span_id(here.span_id)
-    return uuid.uuid4().hex, ""

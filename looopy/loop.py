@@ -37,6 +37,7 @@ from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
+from looopy.watcher import Watched
 
 # --------------------------------------------------------------------------------------------------------------------------- decide
 
@@ -112,11 +113,15 @@ class Execution:
     Attributes:
         state: the state after the newest event.
         error: why the task failed or was canceled, as an exception; None otherwise.
+        watched: what somebody who watches made of it; None where nobody does.
     """
 
-    def __init__(self, setup: Setup, state: LoopState, *, opening: Iterable[Event]) -> None:
+    def __init__(
+        self, setup: Setup, state: LoopState, *, opening: Iterable[Event], watched: Watched | None = None
+    ) -> None:
         self.state = state
         self.error: Exception | None = None
+        self.watched = watched
         self._setup = setup
         self._opening = tuple(opening)
         self._seq = state.seq
@@ -131,6 +136,8 @@ class Execution:
         rounds = reactive.iterate(
             self.state, perform=self._perform, advance=self._advance, prepare=self._prepare
         )
+        if self.watched is not None:
+            rounds = self.watched.events(rounds)
         seconds = self._setup.limits.run_seconds
         if seconds is None:
             return rounds

@@ -82,7 +82,7 @@ class ModelCall:
             if self._answered:
                 observer.on_completed()
             else:
-                name = type(self._provider).__name__
+                name = _name(self._provider)
                 observer.on_error(
                     ModelFailed(
                         f"{name} completed without an LLMResponse, so there is no answer", model=self._model
@@ -99,14 +99,14 @@ class ModelCall:
         if inspect.iscoroutine(given):
             given.close()  # else Python warns, at another place
         raise ConfigurationError(
-            f"{type(self._provider).__name__}.call() returned a {type(given).__name__}, but it must return an Observable: write `def call`, "
+            f"{_name(self._provider)}.call() returned a {type(given).__name__}, but it must return an Observable: write `def call`, "
             "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
             argument="llm_provider",
         )
 
     def _stranger(self, event: object) -> ModelFailed:
         """A model must not write what only the loop may, such as the status of the task."""
-        what = f"{type(self._provider).__name__} emitted a {type(event).__name__}"
+        what = f"{_name(self._provider)} emitted a {type(event).__name__}"
         why = " after its LLMResponse" if self._answered else ""
         mend = "a model emits ContentDelta, ThoughtDelta and ToolCallDelta with text, and last one LLMResponse with an assistant's message"
         return ModelFailed(f"{what}{why}; {mend}", model=self._model)
@@ -122,6 +122,11 @@ class ModelCall:
             model=self._model,
             seconds=threads.now() - self._started,
         )
+
+
+def _name(provider: LLMProvider) -> str:
+    """What a provider's author calls it, also where somebody watches it (`__wrapped__`)."""
+    return type(getattr(provider, "__wrapped__", provider)).__name__
 
 
 class _Clocks:

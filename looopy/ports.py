@@ -68,6 +68,7 @@ class LLMRequest:
         session_id: groups the calls of one task or conversation in the proxy's logs and in Langfuse.
         trace_id: 32 hex digits of the trace that this call belongs to; empty for none.
         parent_span_id: 16 hex digits of the span that this call is under; empty for none.
+        sampled: whether that span is recorded, so that the proxy need not record what it belongs to either.
         trace_name: a name for the trace, for example the agent's.
         user_id: on whose behalf.
         tags: labels for logs and traces.
@@ -81,6 +82,7 @@ class LLMRequest:
     session_id: str = ""
     trace_id: str = ""
     parent_span_id: str = ""
+    sampled: bool = True
     trace_name: str = ""
     user_id: str = ""
     tags: tuple[str, ...] = ()

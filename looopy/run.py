@@ -62,7 +62,8 @@ class RunResult:
         error: why it failed or was canceled.
         task_id: the task.
         context_id: the conversation.
-        trace_id: 32 hex digits that group the run's model calls in the proxy's logs and in Langfuse.
+        trace_id: 32 hex digits: the trace of the run's spans, and what groups its model calls in the proxy's logs.
+        trace_url: where to look at the trace; empty unless the run was recorded in Langfuse.
     """
 
     output: str
@@ -76,6 +77,7 @@ class RunResult:
     task_id: str
     context_id: str
     trace_id: str
+    trace_url: str = ""
 
 
 class Run(OnLoop[Event]):
@@ -90,7 +92,8 @@ class Run(OnLoop[Event]):
     Attributes:
         task_id: the task.
         context_id: the conversation.
-        trace_id: groups the run's model calls in the proxy's logs.
+        trace_id: the trace of the run's spans, and what groups its model calls in the proxy's logs. With tracing on it is that of the span
+            that `execute` was called in, or known once the run has begun.
     """
 
     def __init__(
@@ -257,6 +260,7 @@ class Run(OnLoop[Event]):
             task_id=self.task_id,
             context_id=self.context_id,
             trace_id=self.trace_id,
+            trace_url=execution.watched.trace_url if execution.watched else "",
         )
 
     # ------------------------------------------------------------------------------- the hub; all of it runs on the run's loop
@@ -323,6 +327,8 @@ class Run(OnLoop[Event]):
     def _under_way(self, execution: Execution) -> Observable[Event]:
         self._execution = execution
         self.context_id = execution.state.context_id
+        if execution.watched is not None:
+            self.trace_id = execution.watched.trace_id
         if self._cancelled is not None:
             execution.interrupt(self._cancelled)
         return execution.events

@@ -38,6 +38,7 @@ class _Constant(NamedTuple):
     tools: bytes  # tools that the user's own fields bring, comma-separated
     metadata: dict[str, JSON]
     given: Collection[str]  # names in the user's own fields
+    fields: Mapping[str, JSON]  # what `head` says
 
 
 class Body:
@@ -69,9 +70,7 @@ class Body:
         Raises:
             ConfigurationError: `request.params` have no JSON form, or set what has its own place.
         """
-        model, constant = request.model or self._model, self._constant
-        if request.params or model != self._model:
-            constant = _constant(self._fields(model), {**self._extra, **request.params}, "params")
+        model, constant = request.model or self._model, self._for(request)
         parts = [constant.head, b',"messages":[', _messages(request.messages, model), b"]"]
         if tools := b",".join(wire for wire in (self._tools_of(request.tools), constant.tools) if wire):
             parts += b',"tools":[', tools, b"]"
@@ -81,6 +80,20 @@ class Body:
             parts += b",", to_json(bookkeeping, inf_nan_mode="null")[1:-1]
         parts.append(b"}")
         return b"".join(parts)
+
+    def fields(self, request: LLMRequest) -> Mapping[str, JSON]:
+        """The fields of a request's body, but for the conversation, the tools and the bookkeeping.
+
+        Raises:
+            ConfigurationError: as `of`.
+        """
+        return self._for(request).fields
+
+    def _for(self, request: LLMRequest) -> _Constant:
+        model = request.model or self._model
+        if request.params or model != self._model:
+            return _constant(self._fields(model), {**self._extra, **request.params}, "params")
+        return self._constant
 
     def _tools_of(self, tools: Sequence[ToolDefinition]) -> bytes:
         known, wire = self._tools
@@ -116,7 +129,7 @@ def _constant(fields: dict[str, JSON], extra: Mapping[str, JSON], where: str) ->
         to_json(metadata)
     except (PydanticSerializationError, ValueError) as error:
         raise ConfigurationError(f"{where} cannot be sent as JSON: {error}", argument=where) from None
-    return _Constant(head, tools, metadata, tuple(extra))
+    return _Constant(head, tools, metadata, tuple(extra), merged)
 
 
 def _messages(messages: Sequence[Message], model: str) -> bytes:

@@ -131,6 +131,14 @@ class LiteLLMProvider:
         """
         return reactive.from_aiter(lambda: _answer(self._configuration, request))
 
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What a request is sent with beside the conversation and the tools: `temperature`, `max_tokens` and the like; traces show it.
+
+        Raises:
+            ConfigurationError: `request.params` cannot be sent.
+        """
+        return self._configuration.body.fields(request)
+
     async def models(self) -> tuple[str, ...]:
         """The names that the proxy offers to this key.
 
@@ -290,7 +298,7 @@ async def _drain(portions: AsyncIterator[bytes]) -> None:
 def _headers_of(request: LLMRequest) -> dict[str, str]:
     headers = {"x-litellm-call-id": str(uuid4())}
     if _TRACE_ID.fullmatch(request.trace_id) and _SPAN_ID.fullmatch(request.parent_span_id):
-        headers["traceparent"] = f"00-{request.trace_id}-{request.parent_span_id}-01"
+        headers["traceparent"] = f"00-{request.trace_id}-{request.parent_span_id}-{request.sampled:02d}"
     return headers
 
 

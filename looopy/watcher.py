@@ -1,0 +1,94 @@
+"""Who watches runs: nobody, until `looopy.observe.instrument` says otherwise.
+
+A watcher is told of every execution before it begins. It may wrap the setup's plugs and the stream of events, and nothing else: the
+loop does not know it. There is one for the whole process, as there is one OpenTelemetry for the whole process (docs/decisions/0009).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from reactivex import Observable
+
+from looopy.events import Event
+from looopy.setup import Setup
+from looopy.state import LoopState
+
+Operator: TypeAlias = Callable[[Observable[Event]], Observable[Event]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Where a run was asked for.
+
+    Attributes:
+        context: the OpenTelemetry context that was current.
+        trace_id: 32 hex digits of its trace; a new id where there is no span.
+        span_id: 16 hex digits of its span; empty where there is none.
+        sampled: whether that span is recorded; True where there is none.
+    """
+
+    context: Context
+    trace_id: str
+    span_id: str = ""
+    sampled: bool = True
+
+    @classmethod
+    def here(cls) -> Caller:
+        """The caller that this code is."""
+        context = otel.get_current()
+        span = trace.get_current_span(context).get_span_context()
+        if not span.is_valid:
+            return cls(context=context, trace_id=uuid.uuid4().hex)
+        return cls(
+            context=context,
+            trace_id=trace.format_trace_id(span.trace_id),
+            span_id=trace.format_span_id(span.span_id),
+            sampled=span.trace_flags.sampled,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What a watcher makes of one execution.
+
+    Attributes:
+        setup: the setup to use, its provider and tools wrapped.
+        events: an operator that every event passes through, at once and unchanged.
+        trace_id: the trace that the execution is recorded in.
+        trace_url: where a person can look at it; empty where nobody knows.
+    """
+
+    setup: Setup
+    events: Operator
+    trace_id: str
+    trace_url: str = ""
+
+
+class Watcher(Protocol):
+    """Sees executions begin. It must not raise, and must not hold one back."""
+
+    def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
+        """Take an execution in hand, just before its first event."""
+        ...
+
+
+_watcher: Watcher | None = None
+
+
+def watcher() -> Watcher | None:
+    """Who watches the runs that begin now."""
+    return _watcher
+
+
+def watch_with(new: Watcher | None) -> Watcher | None:
+    """Let this one watch the runs that begin from now on, or nobody; returns who did before."""
+    global _watcher  # noqa: PLW0603  one for the process, and only `looopy.observe` sets it
+    before, _watcher = _watcher, new
+    return before
