@@ -38,13 +38,17 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.fallback import Fallback
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
+    from looopy.providers.retry import Retry
     from looopy.tools.function import tool
 
 _AT_FIRST_USE = {
+    "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "Retry": "looopy.providers.retry",
     "Timeouts": "looopy.providers.litellm",
     "tool": "looopy.tools.function",
 }
@@ -69,6 +73,7 @@ __all__ = [
     "ContentRefused",
     "ContextTooLong",
     "Event",
+    "Fallback",
     "FilePart",
     "InMemoryArtifactStore",
     "InMemoryStateStore",
@@ -89,6 +94,7 @@ __all__ = [
     "ModelTimeout",
     "NotResumable",
     "ProxyUnreachable",
+    "Retry",
     "Run",
     "RunResult",
     "Session",

@@ -169,6 +169,33 @@ class LLMCall(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LLMRetry(_Stamped):
+    """A request to a model failed, or its answer was not taken, and the model call goes on with another request.
+
+    Attributes:
+        attempt: which request of the model call failed, from 1.
+        error: why.
+        seconds: until the next request; 0 for at once.
+        model: the model that failed.
+        next_model: the model that is asked next; a fallback takes over when it differs.
+    """
+
+    kind: Literal["llm-retry"] = "llm-retry"
+    attempt: int
+    error: Failure
+    seconds: float = 0.0
+    model: str = ""
+    next_model: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentReset(_Stamped):
+    """Forget the pieces of this model call so far, text, thoughts and tool calls: the answer starts over."""
+
+    kind: Literal["content-reset"] = "content-reset"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContentDelta(_Stamped):
     """A piece of the answer's text, never empty."""
 
@@ -214,6 +241,8 @@ class LLMResponse(_Stamped):
         first_token: seconds from the request to the first piece; None when there was none.
         response_id: the provider's id of the answer.
         call_id: the proxy's id of the call.
+        attempts: how many requests it took, those that failed included.
+        served_by: which of several models answered, by the name that a `Fallback` has for it; empty where there is but one.
     """
 
     kind: Literal["llm-response"] = "llm-response"
@@ -226,6 +255,8 @@ class LLMResponse(_Stamped):
     first_token: float | None = None
     response_id: str = ""
     call_id: str = ""
+    attempts: int = 1
+    served_by: str = ""
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -325,8 +356,8 @@ class Checkpoint(_Stamped):
     iteration: int = 0
 
 
-LLMEvent: TypeAlias = ContentDelta | ThoughtDelta | ToolCallDelta | LLMResponse
-"""What a provider emits: deltas as they come, and last one `LLMResponse`."""
+LLMEvent: TypeAlias = ContentDelta | ThoughtDelta | ToolCallDelta | LLMRetry | ContentReset | LLMResponse
+"""What a provider emits: deltas as they come, what it does about failures, and last one `LLMResponse`."""
 
 ToolEvent: TypeAlias = ToolProgress | ArtifactUpdate | InputRequired | ToolComplete
 """What a tool provider emits for one call: any progress, and last `ToolComplete` or `InputRequired`."""
@@ -336,6 +367,8 @@ Event: TypeAlias = (
     | StatusUpdate
     | ArtifactUpdate
     | LLMCall
+    | LLMRetry
+    | ContentReset
     | ContentDelta
     | ThoughtDelta
     | ToolCallDelta

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -15,7 +16,18 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import threads
 from looopy.errors import ConfigurationError, ModelFailed
-from looopy.events import ContentDelta, Event, LLMCall, LLMEvent, LLMResponse, ThoughtDelta, ToolCallDelta
+from looopy.events import (
+    ContentDelta,
+    ContentReset,
+    Event,
+    Failure,
+    LLMCall,
+    LLMEvent,
+    LLMResponse,
+    LLMRetry,
+    ThoughtDelta,
+    ToolCallDelta,
+)
 from looopy.messages import Message
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.setup import Limits, exceeded
@@ -59,7 +71,7 @@ class ModelCall:
         clocks.start()
 
         def on_next(event: LLMEvent) -> None:
-            if clocks.running:
+            if clocks.running and not isinstance(event, LLMRetry | ContentReset):
                 clocks.heard()
             match event:
                 case _ if self._answered:
@@ -70,6 +82,12 @@ class ModelCall:
                     self._thoughts.append(delta)
                 case ToolCallDelta(delta=str()):
                     pass
+                case LLMRetry(error=Failure(), next_model=str(model)):
+                    clocks.pause()
+                    self._model = model or self._model
+                case ContentReset():
+                    text.clear()
+                    self._thoughts.clear()
                 case LLMResponse(message=Message(role="assistant")):
                     self._answered = True
                     clocks.stop()
@@ -89,20 +107,10 @@ class ModelCall:
                     )
                 )
 
-        answer = self._asked().subscribe(on_next, observer.on_error, on_completed, scheduler=scheduler)
-        return CompositeDisposable(Disposable(clocks.stop), answer)
-
-    def _asked(self) -> Observable[LLMEvent]:
-        given = cast("Any", self._provider.call(self._request))
-        if isinstance(given, Observable):
-            return cast("Observable[LLMEvent]", given)
-        if inspect.iscoroutine(given):
-            given.close()  # else Python warns, at another place
-        raise ConfigurationError(
-            f"{_name(self._provider)}.call() returned a {type(given).__name__}, but it must return an Observable: write `def call`, "
-            "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
-            argument="llm_provider",
+        answer = asked(self._provider, self._request).subscribe(
+            on_next, observer.on_error, on_completed, scheduler=scheduler
         )
+        return CompositeDisposable(Disposable(clocks.stop), answer)
 
     def _stranger(self, event: object) -> ModelFailed:
         """A model must not write what only the loop may, such as the status of the task."""
@@ -122,6 +130,24 @@ class ModelCall:
             model=self._model,
             seconds=threads.now() - self._started,
         )
+
+
+def asked(provider: LLMProvider, request: LLMRequest) -> Observable[LLMEvent]:
+    """What a provider's `call` returned, if it is a stream.
+
+    Raises:
+        ConfigurationError: it is none; mostly `call` is an `async def`.
+    """
+    given = cast("Any", provider.call(request))
+    if isinstance(given, Observable):
+        return cast("Observable[LLMEvent]", given)
+    if inspect.iscoroutine(given):
+        given.close()  # else Python warns, at another place
+    raise ConfigurationError(
+        f"{_name(provider)}.call() returned a {type(given).__name__}, but it must return an Observable: write `def call`, "
+        "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
+        argument="llm_provider",
+    )
 
 
 def _name(provider: LLMProvider) -> str:
@@ -159,6 +185,11 @@ class _Clocks:
         if first and (seconds := self._limits.idle_seconds) is not None:
             self._called_off.append(threads.after(seconds, lambda: self._idle(seconds)))
 
+    def pause(self) -> None:
+        """Another request is made: its model is not silent in mid-answer before it has begun."""
+        if self._last is not None:
+            self._last = math.inf
+
     def stop(self) -> None:
         self.running = False
         for call_off in self._called_off:
@@ -180,7 +211,8 @@ class _Clocks:
                 )
             )
         else:
-            self._called_off.append(threads.after(seconds - silent, lambda: self._idle(seconds)))
+            left = min(seconds, seconds - silent)
+            self._called_off.append(threads.after(left, lambda: self._idle(seconds)))
 
 
 def _with_unique_calls(event: LLMResponse) -> LLMResponse:

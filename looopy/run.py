@@ -23,6 +23,7 @@ from reactivex.disposable import Disposable
 from looopy.errors import LooopyError, TaskCanceled, WrongThread
 from looopy.events import (
     ContentDelta,
+    ContentReset,
     Event,
     Failure,
     InputRequired,
@@ -44,7 +45,7 @@ REPLAY = 10_000
 """How many events are kept for late subscribers before deltas and progress are dropped: first those of finished model calls, then the older half
 of the rest. Their sum is in `llm-response` and `tool-complete`, and those, like all other events, are never dropped."""
 
-_PASSING = (ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress)
+_PASSING = (ContentDelta, ThoughtDelta, ToolCallDelta, ContentReset, ToolProgress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

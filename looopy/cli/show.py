@@ -17,10 +17,12 @@ from rich.console import Console
 from looopy.events import (
     ArtifactUpdate,
     ContentDelta,
+    ContentReset,
     Event,
     InputRequired,
     LLMCall,
     LLMResponse,
+    LLMRetry,
     StatusUpdate,
     ThoughtDelta,
     ToolComplete,
@@ -41,7 +43,7 @@ _ENDS: dict[str, tuple[str, str]] = {
     "input-required": ("?", "yellow"),
 }
 
-_Block: TypeAlias = Literal["", "text", "thought", "tool"]
+_Block: TypeAlias = Literal["", "text", "thought", "tool", "retry"]
 
 
 class Terminal(Console):
@@ -137,6 +139,11 @@ class Screen:
                 self._stream("text", event.delta)
             case ThoughtDelta():
                 self._stream("thought", event.delta, "dim")
+            case LLMRetry():
+                self._again(event)
+            case ContentReset():
+                self._said = False
+                self._line("retry", "(the answer starts over)", "yellow")
             case LLMResponse():
                 self._answered(event)
             case ToolStart() | ToolProgress() | ToolComplete() | ArtifactUpdate():
@@ -178,6 +185,17 @@ class Screen:
             self._line("text", "(cut: the answer reached its length limit)", "yellow")
         elif event.finish_reason == "content_filter":
             self._line("text", "(cut by the provider's content filter)", "yellow")
+
+    def _again(self, event: LLMRetry) -> None:
+        """Why a request failed, and when or of whom the next is made."""
+        other = plain(event.next_model) if event.next_model != event.model else ""
+        why = plain(event.error.type)
+        if other and not event.seconds:
+            self._line("retry", f"→ {why}, falling back to {other}", "yellow")
+        else:
+            of = f" from {other}" if other else ""
+            self._line("retry", f"↻ {why}, again{of} in {duration(event.seconds)}", "yellow")
+        self._wait_for(event.next_model or "the model")
 
     def _question(self, event: InputRequired) -> None:
         options = f" [{' | '.join(event.options)}]" if event.options else ""

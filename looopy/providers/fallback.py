@@ -1,0 +1,259 @@
+"""Several models: when one fails, the next is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import add
+from typing import Any, Literal, cast, get_args
+
+from reactivex import Observable, abc
+
+from looopy.errors import ConfigurationError, ContentRefused, LooopyError, ModelError, ModelFailed
+from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, ThoughtDelta
+from looopy.messages import Message, TextPart
+from looopy.model_call import asked
+from looopy.ports import LLMProvider, LLMRequest
+from looopy.providers.attempts import Attempt, Shown, Then, attempts, check_provider, model_of
+
+MidStream = Literal["fail", "restart", "continue"]
+"""What happens when a model breaks off after it has shown something."""
+
+GO_ON = (
+    "Your answer was cut off. Go on exactly where it stops: repeat nothing of it, and say nothing about this."
+)
+"""What a model is told that is to go on with another's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One of several models.
+
+    Attributes:
+        provider: who asks it.
+        model: its name where the provider asks for another by itself; else empty.
+        name: by which events call it.
+    """
+
+    provider: LLMProvider
+    model: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Fallback:
+    """A provider that asks the first of several, and the next one when that fails. It says so by an `LLMRetry`, and who answered by `served_by`.
+
+    It goes on to the next when a provider fails, or when its answer is nothing but `content_filter`. Of the last one everything is passed on as
+    it is; where all failed, the error is that of the last, or of the last whose failure may pass (`retryable`).
+
+    A request's `model` is meant for the first; the others are asked for their own.
+
+    Args:
+        providers: who is asked, in this order. A name stands for that model on the provider before it.
+        on: the errors after which the next one is asked: a class, or several; for example `ContextTooLong`.
+        accept: whether an answer will do; the next one is asked where it will not. The pieces of an answer are held back until that is known,
+            except with `mid_stream="restart"`; those of the last are not.
+        mid_stream: what happens when an answer breaks off after something was shown. "fail": the error is passed on. "restart": a
+            `ContentReset` takes back what was shown, and the next one starts over. "continue": the next one is shown the text, and goes on
+            from there; where a tool call had begun, it starts over.
+
+    Raises:
+        ConfigurationError: a value cannot work.
+
+    Example:
+        >>> Fallback(LiteLLMProvider(model="gpt-4o-mini"), "claude-haiku-4-5", on=(ModelOverloaded, ModelTimeout))
+    """
+
+    providers: tuple[LLMProvider | str, ...]
+    on: tuple[type[Exception], ...]
+    accept: Callable[[LLMResponse], bool] | None
+    mid_stream: MidStream
+
+    def __init__(
+        self,
+        *providers: LLMProvider | str,
+        on: type[Exception] | Sequence[type[Exception]] = ModelError,
+        accept: Callable[[LLMResponse], bool] | None = None,
+        mid_stream: MidStream = "fail",
+    ) -> None:
+        if not providers:
+            raise ConfigurationError(
+                "Fallback(): it takes providers, for example Fallback(LiteLLMProvider(model='gpt-4o-mini'), 'claude-haiku-4-5')",
+                argument="providers",
+            )
+        for place, provider in enumerate(providers):
+            if not (isinstance(provider, str) and provider.strip() and place):
+                check_provider(
+                    "Fallback",
+                    provider,
+                    "or, after the first, the name of another model of the same provider",
+                )
+        errors: tuple[Any, ...] = tuple(on) if isinstance(on, Sequence) else (on,)
+        if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
+            raise ConfigurationError(
+                f"Fallback(on={on!r}): it takes classes of errors, for example ContextTooLong", argument="on"
+            )
+        if accept is not None and not callable(accept):
+            raise ConfigurationError(
+                f"Fallback(accept={accept!r}): it must be a function of the LLMResponse, or left out",
+                argument="accept",
+            )
+        if mid_stream not in get_args(MidStream):
+            raise ConfigurationError(
+                f"Fallback(mid_stream={mid_stream!r}): it must be one of {', '.join(map(repr, get_args(MidStream)))}",
+                argument="mid_stream",
+            )
+        keep = partial(object.__setattr__, self)
+        keep("providers", providers)
+        keep("on", errors)
+        keep("accept", accept)
+        keep("mid_stream", mid_stream)
+
+    @property
+    def model(self) -> str:
+        """The model that the first provider asks."""
+        return model_of(cast("LLMProvider", self.providers[0]))
+
+    def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
+        """Ask the first, and the next when it fails; `LLMResponse.served_by` says who answered."""
+
+        def plan() -> tuple[Attempt, Then]:
+            turn = _Turn(self, request)
+            return turn.attempt(Shown()), turn.then
+
+        return attempts(plan)
+
+
+class _Turn:
+    """One subscription: whom it has come to, and what was paid for on the way."""
+
+    def __init__(self, fallback: Fallback, request: LLMRequest) -> None:
+        self._fallback = fallback
+        self._request = request
+        self._candidates = _candidates(fallback.providers, request.model)
+        self._place = 0
+        self._refused: list[LLMResponse] = []
+        self._unfit: Exception | None = None  # why the newest of them was refused
+        self._passing: Exception | None = None  # the newest failure that may pass
+
+    def attempt(self, shown: Shown) -> Attempt:
+        """Ask the candidate whose turn it is."""
+        fallback, candidate = self._fallback, self._candidates[self._place]
+        over = fallback.mid_stream == "restart" or shown.calls
+        text, thoughts = ("", "") if over else ("".join(shown.text), "".join(shown.thoughts))
+        request = replace(self._request, model=candidate.model)
+        if text.strip():
+            # Not with the text as the last message: newer models of Anthropic refuse to go on from one.
+            more = (Message.assistant(text), Message.user(GO_ON))
+            request = replace(request, messages=(*request.messages, *more))
+
+        def begin() -> Observable[LLMEvent]:
+            events = asked(candidate.provider, request)
+            return _joined(text, thoughts, events) if text or thoughts else events
+
+        return Attempt(
+            begin=begin,
+            model=candidate.name,
+            take=self._take,
+            over=over and bool(shown),
+            hold=fallback.accept is not None and fallback.mid_stream != "restart" and not self._last,
+        )
+
+    def then(self, error: Exception, shown: Shown) -> Attempt | Exception:
+        """The next attempt, or the error that is passed on."""
+        fallback, refused = self._fallback, error is self._unfit
+        if not refused and isinstance(error, LooopyError) and error.retryable:
+            self._passing = error
+        if (shown and fallback.mid_stream == "fail") or not (refused or isinstance(error, fallback.on)):
+            return error
+        if self._last:
+            return error if shown else self._passing or error
+        self._place += 1
+        return self.attempt(shown)
+
+    @property
+    def _last(self) -> bool:
+        return self._place + 1 == len(self._candidates)
+
+    def _take(self, response: LLMResponse, shown: Shown) -> LLMResponse:
+        movable = not (self._last or (shown and self._fallback.mid_stream == "fail"))
+        if movable and (problem := self._problem(response)) is not None:
+            self._refused.append(response)
+            self._unfit = problem
+            raise problem
+        response = replace(response, served_by=response.served_by or self._candidates[self._place].name)
+        return _with_costs(response, self._refused) if self._refused else response
+
+    def _problem(self, response: LLMResponse) -> ModelError | None:
+        """Why an answer will not do."""
+        name, accept = self._candidates[self._place].name, self._fallback.accept
+        said = response.message.content or response.message.tool_calls
+        if response.finish_reason == "content_filter" and not said and self._falls_back_on(ContentRefused):
+            return ContentRefused(f"the content filter of {name} left nothing of its answer", model=name)
+        if accept is not None and not accept(response):
+            return ModelFailed(f"the answer of {name} was not accepted", model=name)
+        return None
+
+    def _falls_back_on(self, error: type[Exception]) -> bool:
+        return issubclass(error, self._fallback.on)
+
+
+def _candidates(providers: Sequence[LLMProvider | str], model: str) -> tuple[_Candidate, ...]:
+    """Who may be asked; of several with one name the second is called "name#2"."""
+    candidates: list[_Candidate] = []
+    names: dict[str, int] = {}
+    for provider in providers:
+        if isinstance(provider, str):
+            asks, of = provider, candidates[-1].provider
+        else:
+            asks, of = ("" if candidates else model), provider
+        name = asks or model_of(of) or type(of).__name__
+        names[name] = names.get(name, 0) + 1
+        unique = name if names[name] == 1 else f"{name}#{names[name]}"
+        candidates.append(_Candidate(of, asks, unique))
+    return tuple(candidates)
+
+
+def _with_costs(response: LLMResponse, refused: Sequence[LLMResponse]) -> LLMResponse:
+    """The answer with the tokens and the money of those that were not taken: they were paid for."""
+    answers = (*refused, response)
+    usages = [answer.usage for answer in answers if answer.usage is not None]
+    costs = [answer.cost for answer in answers if answer.cost is not None]
+    return replace(
+        response,
+        usage=reduce(add, usages) if usages else None,
+        cost=math.fsum(costs) if costs else None,
+    )
+
+
+def _joined(text: str, thoughts: str, source: Observable[LLMEvent]) -> Observable[LLMEvent]:
+    """An answer that goes on from what was shown of another, so that its end is the whole of both."""
+
+    def subscribe(
+        observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        def on_next(event: LLMEvent) -> None:
+            match event:
+                case ContentReset():  # a fallback within starts its part over; what was there before it stays
+                    observer.on_next(event)
+                    if thoughts:
+                        observer.on_next(ThoughtDelta(delta=thoughts))
+                    if text:
+                        observer.on_next(ContentDelta(delta=text))
+                case LLMResponse(message=message):
+                    observer.on_next(replace(event, message=_whole(text, thoughts, message)))
+                case _:
+                    observer.on_next(event)
+
+        return source.subscribe(on_next, observer.on_error, observer.on_completed, scheduler=scheduler)
+
+    return Observable(subscribe)
+
+
+def _whole(text: str, thoughts: str, message: Message) -> Message:
+    said = message.content
+    content = text + said if isinstance(said, str) else (TextPart(text), *said)
+    return replace(message, content=content, reasoning=thoughts + message.reasoning)
