@@ -33,6 +33,7 @@ from looopy.errors import (
 from looopy.events import Event, LLMResponse, dumps, loads
 from looopy.messages import FilePart, Message, Usage
 from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, ToolProvider
+from looopy.prompts import ManagedPrompt
 from looopy.run import Run, RunResult
 from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
@@ -85,6 +86,7 @@ __all__ = [
     "LiteLLM",
     "LiteLLMProvider",
     "LooopyError",
+    "ManagedPrompt",
     "Message",
     "MissingExtra",
     "ModelError",

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
-from looopy.arguments import Prompt, fits, history_of, message_of, plain_values, provider_of, tools_of
+from looopy.arguments import (
+    Prompt,
+    fits,
+    history_of,
+    message_of,
+    plain_values,
+    provider_of,
+    system_prompt_of,
+    tools_of,
+)
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
@@ -33,7 +42,8 @@ class AgentLoop:
         agent_id: its name in events, logs and traces.
         tools: functions, plain or made with `@tool`.
         tool_providers: whole sets of tools.
-        system_prompt: the instructions: text, or a function of the state, sync or async.
+        system_prompt: the instructions: text; a prompt from a store, as Langfuse's `get_prompt` gives it, or `ManagedPrompt.of(prompt, **variables)`;
+            or a function of the state, sync or async, that gives one of these.
         task_state_store: keeps the state after every step, so that `resume` works; None: nothing outlives the process.
         artifact_store: keeps what tools emit as `artifact-update`, before it is shown.
         max_iterations: model calls a task may make.
@@ -87,7 +97,7 @@ class AgentLoop:
         setup = Setup(
             llm_provider=provider_of(self.llm_provider),
             tool_providers=(*tools_of(self.tools), *self.tool_providers),
-            system_prompt=self.system_prompt,
+            system_prompt=system_prompt_of(self.system_prompt),
             task_state_store=self.task_state_store,
             artifact_store=self.artifact_store,
             max_iterations=self.max_iterations,

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias, cast
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON, Message, Part, jsonable, plain, whole
 from looopy.ports import LLMProvider, ToolProvider
+from looopy.prompts import instructions
+from looopy.setup import SystemPrompt
 
 Prompt: TypeAlias = str | Message | tuple[Part, ...]
 """What a person asks: text, parts (text, files, data), or a whole message."""
@@ -59,6 +61,11 @@ def history_of(messages: Iterable[Message]) -> tuple[Message, ...]:
         f'history{what}: pass a list of Messages, such as result.messages or [Message.user("…"), Message.assistant("…")]',
         argument="history",
     )
+
+
+def system_prompt_of(given: SystemPrompt) -> SystemPrompt:
+    """The instructions in the form that the loop knows, or the function that will give them; or what is wrong with them."""
+    return given if callable(given) else instructions(given)
 
 
 def plain_values(values: dict[str, Any], argument: str) -> JSON:

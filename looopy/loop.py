@@ -34,6 +34,7 @@ from looopy.events import (
 from looopy.messages import Message, ToolCall
 from looopy.model_call import ModelCall
 from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
+from looopy.prompts import Instructions, instructions
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
@@ -233,12 +234,18 @@ class Execution:
         return reactive.from_awaitable(prepare).pipe(ops.flat_map(then), ops.finally_action(abandon))
 
     def _request(
-        self, state: LoopState, said: str | None, listed: Sequence[Sequence[ToolDefinition]]
+        self, state: LoopState, said: Instructions, listed: Sequence[Sequence[ToolDefinition]]
     ) -> LLMRequest:
         self._know_tools(listed)
-        system = (Message.system(said),) if said else ()
-        tools = tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools)
-        return replace(self._setup.request, messages=(*system, *state.messages), tools=tools)
+        prompt = instructions(said)
+        system = (Message.system(prompt.text),) if prompt.text else ()
+        return replace(
+            self._setup.request,
+            messages=(*system, *state.messages),
+            tools=tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools),
+            prompt_name=prompt.name,
+            prompt_version=prompt.version,
+        )
 
     def _know_tools(self, listed: Sequence[Sequence[ToolDefinition]]) -> None:
         """Remember which provider has which tool."""

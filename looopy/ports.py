@@ -72,6 +72,8 @@ class LLMRequest:
         trace_name: a name for the trace, for example the agent's.
         user_id: on whose behalf.
         tags: labels for logs and traces.
+        prompt_name: what a prompt store calls the system prompt; empty where none keeps it.
+        prompt_version: which version of it; None where there is no name.
         params: further fields of the request body, for example `{"seed": 7}`; they win over the provider's own.
     """
 
@@ -86,6 +88,8 @@ class LLMRequest:
     trace_name: str = ""
     user_id: str = ""
     tags: tuple[str, ...] = ()
+    prompt_name: str = ""
+    prompt_version: int | None = None
     params: Mapping[str, JSON] = field(default_factory=dict[str, Any])
 
 

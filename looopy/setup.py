@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 from looopy.errors import ConfigurationError, LimitExceeded
 from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
+from looopy.prompts import Instructions
 from looopy.state import LoopState
 
-SystemPrompt: TypeAlias = str | Callable[[LoopState], "str | Awaitable[str]"] | None
-"""The instructions: text, or a function of the state, sync or async, that is asked before every model call."""
+SystemPrompt: TypeAlias = Instructions | Callable[[LoopState], "Instructions | Awaitable[Instructions]"]
+"""The instructions, or a function of the state, sync or async, that is asked for them before every model call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
