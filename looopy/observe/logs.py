@@ -2,7 +2,7 @@
 
 Silent until the program configures logging: nothing is printed, also no warning. What is said in a conversation is never logged: no prompt,
 no argument, no result, and of a tool that failed only the kind of its error, whose text may quote them. What ended a run early is told in one
-line; like every `Failure` of a run, it has no credentials.
+line, without credentials.
 
 Each record has the attributes named in `FIELDS`, and those in `MEASURES` where something was measured, for formatters that write JSON.
 """
@@ -10,9 +10,9 @@ Each record has the attributes named in `FIELDS`, and those in `MEASURES` where 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from looopy.errors import LimitExceeded
+from looopy.errors import LimitExceeded, redact
 from looopy.events import (
     BLANK,
     ContentDelta,
@@ -22,6 +22,7 @@ from looopy.events import (
     InputRequired,
     LLMCall,
     LLMResponse,
+    LLMRetry,
     StatusUpdate,
     Task,
     ThoughtDelta,
@@ -48,7 +49,7 @@ FIELDS = (
 """On every record, so that a format may name them; `event` is the event's kind. Empty, or 0, where there is none."""
 
 MEASURES = ("outcome", "error_type", "seconds", "input_tokens", "output_tokens", "cost")
-"""On the records of what ended: a model call, a tool call or a run. None for what nobody knows."""
+"""On the records of what ended: a model call, a tool call or a run; None for what nobody knows. A retry has its `error_type`."""
 
 logging.getLogger("looopy").addHandler(logging.NullHandler())
 logger = logging.getLogger("looopy.run")
@@ -61,7 +62,7 @@ class RunLog:
     |---|---|
     | DEBUG | a model call or a tool call begins; an answer to a question came |
     | INFO | a run begins or ends, also by a cancel; a model call or a tool call ends; a question is asked |
-    | WARNING | a tool failed; a limit ended the run; the run was abandoned |
+    | WARNING | a tool failed; a request to a model failed and another is made; a limit ended the run; the run was abandoned |
     | ERROR | anything else ended the run early |
 
     Args:
@@ -89,6 +90,8 @@ class RunLog:
                 pass  # first, since there are thousands
             case LLMCall():
                 self._call(event)
+            case LLMRetry():
+                self._again(event)
             case LLMResponse():
                 self._answered(event)
             case ToolStart():
@@ -138,7 +141,7 @@ class RunLog:
         if error is None:
             self._log(level, event, "run %s: %s, %s", told, calls, spent, **measures)
         else:
-            why = " ".join(error.message.split())  # one line, whatever a server has to say
+            why = _line(error)
             self._log(level, event, "run %s: %s, %s; %s: %s", told, calls, spent, error.type, why, **measures)
 
     # -- its calls
@@ -149,6 +152,24 @@ class RunLog:
         self._fields["iteration"] = event.iteration
         what = "model call %d begins: %d messages, %d tools"
         self._log(logging.DEBUG, event, what, event.iteration, event.messages, event.tools)
+
+    def _again(self, event: LLMRetry) -> None:
+        self._called = event.timestamp + timedelta(seconds=event.seconds)
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        whom = "again" if event.next_model == event.model else event.next_model
+        self._log(
+            logging.WARNING,
+            event,
+            "model call %d: request %d failed, asks %s in %.2f s; %s: %s",
+            self._fields["iteration"],
+            event.attempt,
+            whom,
+            event.seconds,
+            event.error.type,
+            _line(event.error),
+            error_type=event.error.type,
+        )
 
     def _answered(self, event: LLMResponse) -> None:
         usage, cost = event.usage, event.cost
@@ -202,6 +223,11 @@ def _level(error: Failure | None) -> int:
     if error is None or error.type == CANCELED:
         return logging.INFO
     return logging.WARNING if error.type == LimitExceeded.__name__ else logging.ERROR
+
+
+def _line(error: Failure) -> str:
+    """What an error says, in one line and without credentials: a plug's own `Failure` may have both."""
+    return " ".join(redact(error.message).split())
 
 
 def _spent(seconds: float, usage: Usage | None, cost: float | None) -> str:

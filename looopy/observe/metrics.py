@@ -8,7 +8,7 @@ Every attribute has few values, whatever users and models write: no task, no con
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -22,6 +22,7 @@ from looopy.events import (
     InputRequired,
     LLMCall,
     LLMResponse,
+    LLMRetry,
     StatusUpdate,
     Task,
     TaskState,
@@ -102,6 +103,9 @@ class Instruments:
             "Tool calls in a run.",
             explicit_bucket_boundaries_advisory=CALLS,
         )
+        self.retries = meter.create_counter(
+            "looopy.llm.retries", "{retry}", "Requests to a model that failed and were followed by another."
+        )
         self.active = meter.create_up_down_counter("looopy.runs.active", "{run}", "Runs that are under way.")
         self.cost = meter.create_counter("looopy.cost", "{USD}", "What model calls cost, as far as is known.")
 
@@ -120,7 +124,17 @@ class Instruments:
 class RunMeter:
     """One run's numbers: give it each event, and call `end` when the stream is torn down, whether or not it came to its end."""
 
-    __slots__ = ("_agent", "_began", "_call", "_chat", "_model_calls", "_on", "_started", "_tool_calls")
+    __slots__ = (
+        "_agent",
+        "_asked",
+        "_began",
+        "_chat",
+        "_model",
+        "_model_calls",
+        "_on",
+        "_started",
+        "_tool_calls",
+    )
 
     def __init__(
         self, instruments: Instruments, *, agent: str, provider: str, address: str, port: int
@@ -131,7 +145,8 @@ class RunMeter:
         if address:
             self._chat |= {"server.address": address, "server.port": port}
         self._began: datetime | None = None  # None also after the end
-        self._call: LLMCall | None = None
+        self._asked: datetime | None = None  # when the request that is under way was made
+        self._model = ""
         self._started: dict[str, datetime] = {}
         self._model_calls = 0
         self._tool_calls = 0
@@ -142,9 +157,10 @@ class RunMeter:
             case ContentDelta() | ThoughtDelta() | ToolCallDelta() | ToolProgress():
                 pass  # first, since there are thousands
             case LLMCall():
-                self._call_over(event.timestamp, _UNEXPLAINED)
-                self._call = event
-                self._model_calls += 1
+                self._unanswered(event.timestamp, _UNEXPLAINED)
+                self._asked, self._model = event.timestamp, event.model
+            case LLMRetry():
+                self._again(event)
             case LLMResponse():
                 self._answered(event)
             case ToolStart():
@@ -174,7 +190,7 @@ class RunMeter:
         began, self._began = self._began, None
         if began is None:
             return
-        self._call_over(when, error or _UNEXPLAINED)
+        self._unanswered(when, error or _UNEXPLAINED)
         attributes: Attributes = {
             "gen_ai.operation.name": "invoke_agent",
             **self._agent,
@@ -187,13 +203,13 @@ class RunMeter:
         self._on.model_calls.record(self._model_calls, self._agent)
         self._on.tool_calls.record(self._tool_calls, self._agent)
 
-    # -- its model calls
+    # -- its model calls, request by request
 
     def _answered(self, event: LLMResponse) -> None:
-        call, on = self._call, self._on
-        if call is None:
+        asked, on = self._asked, self._on
+        if asked is None:
             return
-        attributes = self._asked(call)
+        attributes = self._request(self._model)
         if event.model:
             attributes["gen_ai.response.model"] = event.model
         if event.usage is not None:
@@ -203,20 +219,31 @@ class RunMeter:
             on.cost.add(event.cost, {**attributes, **self._agent})
         if event.first_token is not None:
             on.first_chunk.record(event.first_token, attributes)
-        if event.finish_reason != "interrupted":  # else the final status says why
-            on.call_duration.record(duration(call.timestamp, event), attributes)
-            self._call = None
+        if event.finish_reason != "interrupted":  # else what comes next says why
+            self._over_after(duration(asked, event), attributes)
 
-    def _call_over(self, when: datetime, error: Failure) -> None:
-        """A call that was not answered ends with what came after it."""
-        call, self._call = self._call, None
-        if call is not None:
-            attributes = self._asked(call)
+    def _unanswered(self, when: datetime, error: Failure) -> None:
+        """A request that was not answered ends with what came instead."""
+        asked, self._asked = self._asked, None
+        if asked is not None and asked <= when:  # else it was still waiting to be made
+            attributes = self._request(self._model)
             attributes["error.type"] = error.type
-            self._on.call_duration.record(elapsed(call.timestamp, when), attributes)
+            self._over_after(elapsed(asked, when), attributes)
 
-    def _asked(self, call: LLMCall) -> Attributes:
-        return {**self._chat, "gen_ai.request.model": call.model} if call.model else {**self._chat}
+    def _again(self, event: LLMRetry) -> None:
+        self._unanswered(event.timestamp, event.error)
+        failed = {**self._request(event.model or self._model), **self._agent, "error.type": event.error.type}
+        self._on.retries.add(1, failed)
+        self._asked = event.timestamp + timedelta(seconds=event.seconds)
+        self._model = event.next_model or self._model
+
+    def _over_after(self, seconds: float, attributes: Attributes) -> None:
+        self._asked = None
+        self._model_calls += 1
+        self._on.call_duration.record(seconds, attributes)
+
+    def _request(self, model: str) -> Attributes:
+        return {**self._chat, "gen_ai.request.model": model} if model else {**self._chat}
 
     # -- its tool calls
 

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import reactivex as rx
 from agents import delete
 
-from looopy import AgentLoop, InMemoryStateStore, Run, Usage
-from looopy.events import Event, ToolStart
+from looopy import AgentLoop, Fallback, InMemoryStateStore, LLMProvider, Message, Retry, Run, Usage
+from looopy.events import Event, Failure, LLMResponse, LLMRetry, ToolStart
 from looopy.observe.logs import FIELDS, MEASURES, RunLog
 from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, stalls, waits
 from observe.watching import watched
@@ -195,6 +196,48 @@ def test_a_run_that_fails_says_why_in_one_line(
     assert logged(*script, level=logging.WARNING, tools=[nap], **options) == [line]
 
 
+def test_a_retry_is_a_warning_that_says_who_is_asked_when() -> None:
+    first = Retry(
+        ScriptedModel(fails(429, "busy"), fails(503, "busy")), attempts=2, first_wait=0.5, jitter=lambda: 1.0
+    )
+    second = ScriptedModel(says("Hi"), name="second")
+    agent = AgentLoop(agent_id="clerk", llm_provider=Fallback(first, Named(second, "gpt-5-mini")))
+
+    with kept(logging.INFO) as said:
+        run_virtual(watched(agent.execute("go"), log().on_event))
+
+    why = "ModelOverloaded: API error {} from scripted-model, as scripted: busy"
+    assert said.lines() == [
+        "INFO run begins",
+        "WARNING model call 1: request 1 failed, asks again in 0.50 s; " + why.format(429),
+        "WARNING model call 1: request 2 failed, asks gpt-5-mini in 0.00 s; " + why.format(503),
+        "INFO model call 1 ended: stop, 2.00 s",
+        "INFO run completed: 1 model call, 7.00 s",
+    ]
+    assert said.fields("event", "error_type")[1] == {"event": "llm-retry", "error_type": "ModelOverloaded"}
+
+
+class Named:
+    """A model that says its name."""
+
+    def __init__(self, inner: LLMProvider, model: str) -> None:
+        self.call = inner.call
+        self.model = model
+
+
+def test_a_providers_own_words_about_a_retry_are_searched_for_credentials() -> None:
+    error = Failure(type="Busy", message="key sk-proj-4711abcdefgh\nis busy")
+    answer = LLMResponse(message=Message.assistant("Hi"))
+    model = ScriptedModel(rx.of(LLMRetry(attempt=1, error=error), answer))
+
+    with kept(logging.WARNING) as said:
+        run_virtual(watched(AgentLoop(llm_provider=model).execute("go"), log().on_event))
+
+    assert said.lines() == [
+        "WARNING model call 1: request 1 failed, asks again in 0.00 s; Busy: key *** is busy"
+    ]
+
+
 def test_a_tool_that_fails_is_a_warning_with_the_kind_of_its_error_and_no_more() -> None:
     assert logged(
         calls("broken", word="secret argument") + calls("forged\nERROR"),
@@ -327,12 +370,17 @@ def test_nothing_of_the_conversation_and_no_credential_is_ever_logged() -> None:
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL])
 def test_only_what_the_level_lets_through_is_said(level: int) -> None:
-    script = calls("broken"), calls("nap"), fails(503)
-    everything = logged(*script, tools=[nap, broken])
+    def lines(level: int) -> list[str]:
+        model = ScriptedModel(calls("broken"), calls("nap"), fails(503), fails(503))
+        agent = AgentLoop(llm_provider=Retry(model, attempts=2, jitter=lambda: 0.0), tools=[nap, broken])
+        with kept(level) as said:
+            run_virtual(watched(agent.execute("go"), log().on_event))
+        return said.lines()
 
-    lines = logged(*script, tools=[nap, broken], level=level)
+    everything = lines(logging.DEBUG)
 
-    assert lines == [line for line in everything if getattr(logging, line.split()[0]) >= level]
+    assert {line.split()[0] for line in everything} == {"DEBUG", "INFO", "WARNING", "ERROR"}
+    assert lines(level) == [line for line in everything if getattr(logging, line.split()[0]) >= level]
 
 
 def test_a_program_that_does_not_configure_logging_prints_nothing() -> None:

@@ -11,7 +11,17 @@ from agents import delete
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 
-from looopy import AgentLoop, InMemoryStateStore, Limits, LiteLLMProvider, Run, Usage
+from looopy import (
+    AgentLoop,
+    Fallback,
+    InMemoryStateStore,
+    Limits,
+    LiteLLMProvider,
+    LLMProvider,
+    Retry,
+    Run,
+    Usage,
+)
 from looopy.events import Event, LLMResponse, ToolStart
 from looopy.messages import Message
 from looopy.observe.metrics import Instruments, RunMeter
@@ -145,9 +155,11 @@ def test_a_run_is_measured_call_by_call_with_the_standard_attributes() -> None:
 def test_the_instruments_have_the_units_and_the_buckets_of_the_conventions() -> None:
     metered = Metered()
     usage = Usage(input_tokens=1, output_tokens=1)
-    server = ScriptedServer(calls("nap", seconds=0), says("ok", usage=usage, cost=1.0))
+    server = ScriptedServer(calls("nap", seconds=0), fails(429), says("ok", usage=usage, cost=1.0))
     provider = LiteLLMProvider("http://proxy", "gpt-5", api_key="k", transport=HTTP(server.transport()))
-    run_virtual(watched(AgentLoop(llm_provider=provider, tools=[nap]).execute("go"), metered.run().on_event))
+    run_virtual(
+        watched(AgentLoop(llm_provider=Retry(provider), tools=[nap]).execute("go"), metered.run().on_event)
+    )
 
     seconds = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
     tokens = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -165,6 +177,7 @@ def test_the_instruments_have_the_units_and_the_buckets_of_the_conventions() -> 
         "gen_ai.invoke_agent.inference_calls": ("{inference_call}", few),
         "gen_ai.invoke_agent.tool_calls": ("{tool_call}", few),
         "looopy.runs.active": ("{run}", None),
+        "looopy.llm.retries": ("{retry}", None),
         "looopy.cost": ("{USD}", None),
     }
     assert all(metric.description for metric in metered.metrics().values())
@@ -218,6 +231,45 @@ def test_an_answer_that_its_provider_gave_up_counts_as_a_failed_call() -> None:
         ({**CHAT, "error.type": "_OTHER"}, (1, 3.0)),
         (ANSWERED, (1, 2.0)),
     ]
+
+
+def test_each_request_of_a_call_that_is_retried_is_measured_and_its_wait_is_not() -> None:
+    # 3 llm-call, 4 llm-retry, half a second's wait, 5 llm-retry at once, 6 content-delta, 7 llm-response
+    first, second = ScriptedModel(fails(429), fails(503)), ScriptedModel(says("Hi"), name="second")
+    provider = Fallback(
+        Named(Retry(first, attempts=2, first_wait=0.5, jitter=lambda: 1.0), "first"), Named(second, "second")
+    )
+    metered = Metered()
+    agent = AgentLoop(agent_id="clerk", llm_provider=provider)
+    run_virtual(watched(agent.execute("go"), metered.run().on_event))
+
+    points = metered.points()
+    failed = {**CHAT, "gen_ai.request.model": "first", "error.type": "ModelOverloaded"}
+    answered = {**CHAT, "gen_ai.request.model": "second", "gen_ai.response.model": "second"}
+    assert points["gen_ai.client.operation.duration"] == [(failed, (2, 1.5)), (answered, (1, 2.0))]
+    assert points["looopy.llm.retries"] == [({**failed, **AGENT}, 2)]
+    assert points["gen_ai.invoke_agent.inference_calls"] == [(AGENT, (1, 3))]
+
+
+class Named:
+    """A model that says its name."""
+
+    def __init__(self, inner: LLMProvider, model: str) -> None:
+        self.call = inner.call
+        self.model = model
+
+
+def test_a_request_that_was_never_made_is_not_measured() -> None:
+    provider = Retry(ScriptedModel(fails(429)), first_wait=60, longest_wait=60, jitter=lambda: 1.0)
+    metered = Metered()
+    agent = AgentLoop(agent_id="clerk", llm_provider=provider, limits=Limits(run_seconds=5))
+    run_virtual(watched(agent.execute("go"), metered.run().on_event))
+
+    points = metered.points()
+    failed = {**CHAT, "error.type": "ModelOverloaded"}
+    assert points["gen_ai.client.operation.duration"] == [(failed, (1, 1.0))]
+    assert points["looopy.llm.retries"] == [({**failed, **AGENT}, 1)]
+    assert points["gen_ai.invoke_agent.inference_calls"] == [(AGENT, (1, 1))]
 
 
 def test_an_answer_without_a_call_is_passed_over() -> None:
