@@ -15,11 +15,11 @@ import pytest
 import reactivex as rx
 from agents import delete
 
-from looopy import AgentLoop, Fallback, InMemoryStateStore, LLMProvider, Message, Retry, Run, Usage
+from looopy import AgentLoop, Fallback, InMemoryStateStore, Message, Retry, Usage
 from looopy.events import Event, Failure, LLMResponse, LLMRetry, ToolStart
 from looopy.observe.logs import FIELDS, MEASURES, RunLog
 from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, stalls, waits
-from observe.watching import watched
+from observe.watching import Named, left_at, watched
 
 TRACE, SPAN = "a" * 32, "b" * 16
 
@@ -217,14 +217,6 @@ def test_a_retry_is_a_warning_that_says_who_is_asked_when() -> None:
     assert said.fields("event", "error_type")[1] == {"event": "llm-retry", "error_type": "ModelOverloaded"}
 
 
-class Named:
-    """A model that says its name."""
-
-    def __init__(self, inner: LLMProvider, model: str) -> None:
-        self.call = inner.call
-        self.model = model
-
-
 def test_a_providers_own_words_about_a_retry_are_searched_for_credentials() -> None:
     error = Failure(type="Busy", message="key sk-proj-4711abcdefgh\nis busy")
     answer = LLMResponse(message=Message.assistant("Hi"))
@@ -314,20 +306,11 @@ def test_a_run_that_goes_on_without_an_answer_begins_too() -> None:
 async def test_a_stream_that_is_torn_down_is_told_of_once() -> None:
     told = log()
     with kept(logging.WARNING) as said:
-        await left_at("llm-call", clerk(stalls()).execute("go"), told)
+        await left_at("llm-call", clerk(stalls()).execute("go"), told.on_event)
         told.end()
         told.end()
 
     assert said.lines() == ["WARNING run abandoned: its events stopped before its end"]
-
-
-async def left_at(kind: str, run: Run, told: RunLog) -> None:
-    """Read a run until there is an event of a kind, and leave it there."""
-    async with asyncio.timeout(5):
-        async for event in run:
-            told.on_event(event)
-            if event.kind == kind:
-                return
 
 
 def test_ten_runs_at_once_keep_their_records_apart() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
-from agents import delete
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from agents import delete, events_of
 
 from looopy import (
     AgentLoop,
@@ -17,14 +15,12 @@ from looopy import (
     InMemoryStateStore,
     Limits,
     LiteLLMProvider,
-    LLMProvider,
     Retry,
-    Run,
     Usage,
 )
 from looopy.events import Event, LLMResponse, ToolStart
 from looopy.messages import Message
-from looopy.observe.metrics import Instruments, RunMeter
+from looopy.observe.metrics import Instruments
 from looopy.providers.transport import HTTP
 from looopy.testing import (
     Answer,
@@ -38,52 +34,8 @@ from looopy.testing import (
     stalls,
     waits,
 )
-from observe.watching import START, one_a_second, watched
-
-Points: TypeAlias = dict[str, list[tuple[dict[str, Any], Any]]]
-
-AGENT = {"gen_ai.agent.name": "clerk"}
-CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "litellm"}
-ANSWERED = {**CHAT, "gen_ai.response.model": "scripted-model"}
-RUN = {"gen_ai.operation.name": "invoke_agent", **AGENT}
-TOOL = {"gen_ai.operation.name": "execute_tool", **AGENT}
-
-
-class Metered:
-    """Instruments with a reader."""
-
-    def __init__(self) -> None:
-        self.reader = InMemoryMetricReader()
-        self.instruments = Instruments(MeterProvider([self.reader]))
-
-    def run(self, **options: Any) -> RunMeter:
-        return self.instruments.run(agent="clerk", provider="litellm", **options)
-
-    def metrics(self) -> dict[str, Any]:
-        data = self.reader.get_metrics_data()
-        if data is None:
-            return {}
-        return {
-            metric.name: metric
-            for resource in data.resource_metrics
-            for scope in resource.scope_metrics
-            for metric in scope.metrics
-        }
-
-    def points(self) -> Points:
-        """Attributes and value of each point; of a histogram, its count and sum."""
-        return {
-            name: sorted(
-                ((dict(point.attributes), value(point)) for point in metric.data.data_points), key=repr
-            )
-            for name, metric in self.metrics().items()
-        }
-
-
-def value(point: Any) -> Any:
-    if isinstance(point, HistogramDataPoint):
-        return point.count, round(point.sum, 6)
-    return round(point.value, 9)
+from observe.metered import AGENT, ANSWERED, CHAT, RUN, TOOL, Metered, Points
+from observe.watching import START, Named, left_at, one_a_second, watched
 
 
 def clerk(*script: Answer, **options: Any) -> AgentLoop:
@@ -251,14 +203,6 @@ def test_each_request_of_a_call_that_is_retried_is_measured_and_its_wait_is_not(
     assert points["gen_ai.invoke_agent.inference_calls"] == [(AGENT, (1, 3))]
 
 
-class Named:
-    """A model that says its name."""
-
-    def __init__(self, inner: LLMProvider, model: str) -> None:
-        self.call = inner.call
-        self.model = model
-
-
 def test_a_request_that_was_never_made_is_not_measured() -> None:
     provider = Retry(ScriptedModel(fails(429)), first_wait=60, longest_wait=60, jitter=lambda: 1.0)
     metered = Metered()
@@ -400,7 +344,7 @@ async def test_a_stream_that_is_torn_down_counts_as_canceled_once() -> None:
     metered = Metered()
     meter = metered.run()
 
-    await left_at("llm-call", clerk(stalls()).execute("go"), meter)
+    await left_at("llm-call", clerk(stalls()).execute("go"), meter.on_event)
     assert metered.points() == {"looopy.runs.active": [(AGENT, 1)]}
     meter.end()
     meter.end()
@@ -412,15 +356,6 @@ async def test_a_stream_that_is_torn_down_counts_as_canceled_once() -> None:
         ({**RUN, "looopy.outcome": "canceled", **canceled}, 1)
     ]
     assert points["looopy.runs.active"] == [(AGENT, 0)]
-
-
-async def left_at(kind: str, run: Run, meter: RunMeter) -> None:
-    """Read a run until there is an event of a kind, and leave it there."""
-    async with asyncio.timeout(5):
-        async for event in run:
-            meter.on_event(event)
-            if event.kind == kind:
-                return
 
 
 def test_the_end_of_a_run_that_is_over_changes_nothing() -> None:
@@ -450,10 +385,6 @@ def test_a_clock_that_is_set_back_makes_no_negative_time() -> None:
         meter.on_event(replace(event, timestamp=START - (one_a_second(event).timestamp - START)))
 
     assert metered.points()["gen_ai.client.operation.duration"] == [(ANSWERED, (1, 0.0))]
-
-
-async def events_of(run: Run) -> list[Event]:
-    return [event async for event in run]
 
 
 def test_without_a_provider_the_numbers_go_where_the_program_says_later() -> None:

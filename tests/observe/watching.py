@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from looopy import LooopyError, Run
+from looopy import LLMProvider, LooopyError, Run
 from looopy.events import Event
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,3 +26,20 @@ async def watched(run: Run, on_event: Callable[[Event], None]) -> Run:
         with suppress(LooopyError):
             await run
     return run
+
+
+async def left_at(kind: str, run: Run, on_event: Callable[[Event], None]) -> None:
+    """Read a run until there is an event of a kind, and leave it there."""
+    async with asyncio.timeout(5):
+        async for event in run:
+            on_event(event)
+            if event.kind == kind:
+                return
+
+
+class Named:
+    """A model that says its name."""
+
+    def __init__(self, inner: LLMProvider, model: str) -> None:
+        self.call = inner.call
+        self.model = model
