@@ -77,10 +77,10 @@ def redact(text: str, *secrets: str) -> str:
 
 
 def words(error: BaseException) -> str:
-    """What an error says; its class's name when it says nothing, or cannot even say that."""
+    """What an error says, without credentials; its class's name when it says nothing, or cannot even say that."""
     try:
         # A KeyError's text is the key alone, which tells a model nothing.
-        return repr(error) if isinstance(error, KeyError) else str(error) or repr(error)
+        return redact(repr(error) if isinstance(error, KeyError) else str(error) or repr(error))
     except Exception:  # noqa: BLE001  an error that breaks while it is printed is not worth more words
         return type(error).__name__
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, c
 
 from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
-from looopy.errors import LooopyError, UnknownEvent, redact, words
+from looopy.errors import LooopyError, UnknownEvent, words
 from looopy.messages import JSON, FinishReason, Message, Part, ToolCall, Usage, jsonable, whole
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that stands for an exception."""
         retryable = error.retryable if isinstance(error, LooopyError) else False
-        return cls(type=type(error).__name__, message=whole(redact(words(error))), retryable=retryable)
+        return cls(type=type(error).__name__, message=whole(words(error)), retryable=retryable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
 
-from looopy.errors import LooopyError, TaskCanceled, WrongThread
+from looopy.errors import LooopyError, TaskCanceled, WrongThread, redact
 from looopy.events import (
     ContentDelta,
     ContentReset,
@@ -167,6 +167,7 @@ class Run(OnLoop[Event]):
 
     def cancel(self, reason: str = "the caller asked for it") -> None:
         """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing."""
+        reason = redact(reason)
         error = TaskCanceled(f"the run was cancelled: {reason}", reason=reason)
         with self._lock:
             self._cancelled = self._cancelled or error

@@ -32,7 +32,7 @@ from looopy.errors import (
     UnknownModel,
 )
 from looopy.events import ContentDelta, Event, StatusUpdate
-from looopy.testing import Answer, ScriptedServer, calls, cuts, fails, raw, says, stalls
+from looopy.testing import Answer, ScriptedModel, ScriptedServer, calls, cuts, fails, raw, says, stalls
 
 KEY = "sk-thisisaverysecretkey1234567890"
 
@@ -353,3 +353,20 @@ async def test_invariant_11_no_key_is_in_anything_that_a_failed_run_leaves() -> 
     everything = f"{events!r} {error!r} {error} {provider!r} {run!r} {vars(error)!r} {error.result!r}"
     assert KEY not in everything
     assert "hunter2pass" not in everything
+
+
+async def test_invariant_11_no_key_is_in_anything_that_a_cancelled_run_leaves() -> None:
+    """Invariant 11, also where the key is in the reason, which is told to the calls that were open."""
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    run = AgentLoop(llm_provider=ScriptedModel(calls("hang")), tools=[hang]).execute("go").start()
+    await begun.wait()
+    run.cancel(f"the key {KEY} was revoked")
+    events, error = await outcome(run)
+    assert isinstance(error, TaskCanceled)
+    assert error.reason == "the key *** was revoked"
+    assert KEY not in f"{events!r} {error!r} {vars(error)!r} {error.result!r}"
