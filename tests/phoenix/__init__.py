@@ -1,0 +1,1 @@
+"""What a real Arize Phoenix makes of the spans of a run."""
