@@ -12,7 +12,7 @@ from child import Child, free_ports, python_of, started
 
 from .spans import PROJECT, emit
 
-START_SECONDS = 60
+START_SECONDS = 75
 """Phoenix needs about 9 s of CPU to start and to make its database; the rest is for a machine that is busy."""
 
 READ_SECONDS = 15
@@ -41,16 +41,22 @@ query ($trace: String!) {
 
 @dataclass(frozen=True, slots=True)
 class Phoenix:
-    """Where Phoenix listens."""
+    """The running Phoenix, and how to ask it."""
 
-    url: str
     child: Child
+    client: httpx.Client
+
+    @property
+    def endpoint(self) -> str:
+        """Where it takes traces."""
+        return str(self.client.base_url.join("/v1/traces"))
 
     def spans(self, trace_id: str, count: int) -> list[dict[str, Any]]:
         """The spans of a trace as Phoenix's REST API gives them, in the order of their beginnings."""
 
         def look() -> list[dict[str, Any]] | None:
-            answer = self._get(f"/v1/projects/{PROJECT}/spans", trace_id=trace_id, limit=1000)
+            asked = {"trace_id": trace_id, "limit": 1000}
+            answer = self.client.get(f"/v1/projects/{PROJECT}/spans", params=asked)
             if answer.status_code == 404:
                 return None  # the project comes with its first span
             found = answer.raise_for_status().json()["data"]
@@ -61,15 +67,11 @@ class Phoenix:
 
     def sums(self, trace_id: str) -> dict[str, Any]:
         """What Phoenix reckons for the whole trace, as its GraphQL gives it to its own pages."""
-        query = {"query": SUMS, "variables": {"trace": trace_id}}
-        answer = httpx.post(f"{self.url}/graphql", json=query, timeout=10, trust_env=False)
+        answer = self.client.post("/graphql", json={"query": SUMS, "variables": {"trace": trace_id}})
         return answer.raise_for_status().json()["data"]["getTraceByOtelId"]
 
     def is_ready(self) -> bool | None:
-        return self._get("/readyz").status_code == 200 or None
-
-    def _get(self, path: str, **parameters: str | int) -> httpx.Response:
-        return httpx.get(self.url + path, params=parameters, timeout=10, trust_env=False)
+        return self.client.get("/readyz").status_code == 200 or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,13 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
         "PHOENIX_PORT": str(http),
         "PHOENIX_GRPC_PORT": str(grpc),
     }
-    with started(
-        "Arize Phoenix", python, "phoenix.server.main", "serve", folder=folder, environment=environment
-    ) as child:
-        server = Phoenix(f"http://127.0.0.1:{http}", child)
+    with (
+        started(
+            "Arize Phoenix", python, "phoenix.server.main", "serve", folder=folder, environment=environment
+        ) as child,
+        httpx.Client(base_url=f"http://127.0.0.1:{http}", timeout=10, trust_env=False) as client,
+    ):
+        server = Phoenix(child, client)
         child.until(server.is_ready, "come up", seconds=START_SECONDS)
         yield server
 
@@ -107,5 +112,5 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
 @pytest.fixture(scope="session")
 def trace(phoenix: Phoenix) -> Trace:
     """The run of `spans.py`, sent to Phoenix and read back."""
-    trace_id = emit(f"{phoenix.url}/v1/traces")
+    trace_id = emit(phoenix.endpoint)
     return Trace(phoenix.spans(trace_id, count=7), phoenix.sums(trace_id))

@@ -13,7 +13,7 @@ import pytest
 from .conftest import Trace
 
 # The first test also waits for Phoenix to start.
-pytestmark = [pytest.mark.phoenix, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.phoenix, pytest.mark.timeout(110)]
 
 SHOWN = ("input", "output", "llm", "tool")
 """The namespaces of OpenInference that the page of a span is made of."""
