@@ -59,6 +59,17 @@ TOOL = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
 
+SPENT = [
+    {
+        "input_tokens": 120,
+        "cache_read.input_tokens": 100,
+        "output_tokens": 30,
+        "reasoning.output_tokens": 20,
+        "cost": 0.0002,
+    },
+    {"input_tokens": 160, "output_tokens": 12, "cost": 0.0003},
+]
+
 
 def emit(endpoint: str) -> str:
     """Send the spans of one run with two model calls over OTLP, and give back its trace id."""
@@ -81,15 +92,10 @@ def emit(endpoint: str) -> str:
         },
     )
     turns = [
-        ([PROMPT], ASKED, (120, 30, 100, 20, 0.0002), "resp-1"),
-        (
-            [PROMPT, {key: ASKED[key] for key in ("role", "parts")}, *RESULTS],
-            ANSWER,
-            (160, 12, 0, 0, 0.0003),
-            "resp-2",
-        ),
+        ("resp-1", [PROMPT], ASKED, SPENT[0]),
+        ("resp-2", [PROMPT, {name: ASKED[name] for name in ("role", "parts")}, *RESULTS], ANSWER, SPENT[1]),
     ]
-    for number, (asked, said, spent, response) in enumerate(turns, 1):
+    for number, (response, asked, said, spent) in enumerate(turns, 1):
         iteration = start(
             "agent.iteration", root, {"langfuse.observation.type": "chain", "looopy.iteration": number}
         )
@@ -116,11 +122,7 @@ def emit(endpoint: str) -> str:
                 "gen_ai.response.time_to_first_chunk": 0.4,
                 "langfuse.observation.completion_start_time": "2026-11-27T12:00:00.400Z",
                 "gen_ai.output.messages": json.dumps([said]),
-                "gen_ai.usage.input_tokens": spent[0],
-                "gen_ai.usage.output_tokens": spent[1],
-                "gen_ai.usage.cache_read.input_tokens": spent[2],
-                "gen_ai.usage.reasoning.output_tokens": spent[3],
-                "gen_ai.usage.cost": spent[4],
+                **{f"gen_ai.usage.{name}": value for name, value in spent.items()},
             }
         )
         chat.end()
@@ -130,7 +132,6 @@ def emit(endpoint: str) -> str:
                 iteration,
                 {
                     "gen_ai.operation.name": "execute_tool",
-                    "gen_ai.provider.name": "openai",
                     "gen_ai.tool.name": "get_weather",
                     "gen_ai.tool.type": "function",
                     "gen_ai.tool.call.id": call["id"],
@@ -141,7 +142,6 @@ def emit(endpoint: str) -> str:
             if call["id"] == "call-1":
                 tool.set_attribute("gen_ai.tool.call.result", json.dumps("4 degrees"))
             else:
-                tool.set_attribute("gen_ai.tool.call.result", json.dumps("LookupError: Rome"))
                 tool.set_attribute("error.type", "LookupError")
                 tool.set_status(Status(StatusCode.ERROR, "LookupError: Rome"))
             tool.end()

@@ -150,7 +150,6 @@ def test_the_model_calls_come_back_with_their_model_parameters_tools_and_tokens(
     assert shown(second) == both | {
         "llm.finish_reason": "stop",
         "llm.token_count.prompt": 160,
-        "llm.token_count.prompt_details.cache_read": 0,
         "llm.token_count.completion": 12,
         "llm.token_count.total": 172,
         "output.value": '{"id": "resp-2", "model": "gpt-4o-mini-2024-07-18"}',
@@ -158,15 +157,10 @@ def test_the_model_calls_come_back_with_their_model_parameters_tools_and_tokens(
 
 
 def test_the_tool_calls_come_back_with_their_arguments_and_results(trace: Trace) -> None:
-    both = {
-        "tool.name": "get_weather",
-        "tool.description": "Say how warm it is.",
-        "llm.provider": "openai",
-        "llm.system": "openai",
-    }
+    both = {"tool.name": "get_weather", "tool.description": "Say how warm it is."}
     assert [shown(attributes) for attributes in trace.attributes("execute_tool get_weather")] == [
         both | {"tool.id": "call-1", "tool.parameters.city": "Oslo", "output.value": '"4 degrees"'},
-        both | {"tool.id": "call-2", "tool.parameters.city": "Rome", "output.value": '"LookupError: Rome"'},
+        both | {"tool.id": "call-2", "tool.parameters.city": "Rome"},  # its error is its status
     ]
 
 
