@@ -89,6 +89,7 @@ def emit(endpoint: str) -> str:
             "gen_ai.provider.name": "openai",
             "gen_ai.request.model": "gpt-4o-mini",
             "gen_ai.input.messages": json.dumps([PROMPT]),
+            "input.value": PROMPT["parts"][0]["content"],
         },
     )
     turns = [
@@ -97,7 +98,7 @@ def emit(endpoint: str) -> str:
     ]
     for number, (response, asked, said, spent) in enumerate(turns, 1):
         iteration = start(
-            "agent.iteration", root, {"langfuse.observation.type": "chain", "looopy.iteration": number}
+            "agent.iteration", root, {"openinference.span.kind": "CHAIN", "looopy.iteration": number}
         )
         chat = start(
             "chat gpt-4o-mini",
@@ -140,7 +141,7 @@ def emit(endpoint: str) -> str:
                 },
             )
             if call["id"] == "call-1":
-                tool.set_attribute("gen_ai.tool.call.result", json.dumps("4 degrees"))
+                tool.set_attribute("gen_ai.tool.call.result", "4 degrees")
             else:
                 tool.set_attribute("error.type", "LookupError")
                 tool.set_status(Status(StatusCode.ERROR, "LookupError: Rome"))
@@ -149,6 +150,7 @@ def emit(endpoint: str) -> str:
     root.set_attributes(
         {
             "gen_ai.output.messages": json.dumps([ANSWER]),
+            "output.value": ANSWER["parts"][0]["content"],
             "gen_ai.aggregated_usage.input_tokens": 280,
             "gen_ai.aggregated_usage.output_tokens": 42,
         }

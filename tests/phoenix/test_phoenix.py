@@ -89,7 +89,7 @@ def test_a_run_comes_back_as_the_tree_of_its_iterations_model_calls_and_tool_cal
             [
                 (
                     "agent.iteration",
-                    "UNKNOWN",
+                    "CHAIN",
                     "UNSET",
                     [
                         ("chat gpt-4o-mini", "LLM", "UNSET", []),
@@ -97,7 +97,7 @@ def test_a_run_comes_back_as_the_tree_of_its_iterations_model_calls_and_tool_cal
                         (tool, "TOOL", "LookupError: Rome", []),
                     ],
                 ),
-                ("agent.iteration", "UNKNOWN", "UNSET", [("chat gpt-4o-mini", "LLM", "UNSET", [])]),
+                ("agent.iteration", "CHAIN", "UNSET", [("chat gpt-4o-mini", "LLM", "UNSET", [])]),
             ],
         )
     ]
@@ -108,7 +108,13 @@ def test_the_run_comes_back_with_the_question_and_the_answer(trace: Trace) -> No
 
     assert messages(root, "input") == [ASKED[1]]
     assert messages(root, "output") == [ANSWER]
-    assert shown(root) == {"llm.model_name": "gpt-4o-mini", "llm.provider": "openai", "llm.system": "openai"}
+    assert shown(root) == {
+        "input.value": "The weather in Oslo and Rome?",
+        "output.value": "Oslo has 4 degrees; of Rome I know nothing.",
+        "llm.model_name": "gpt-4o-mini",
+        "llm.provider": "openai",
+        "llm.system": "openai",
+    }
 
 
 def test_the_model_calls_come_back_with_their_messages(trace: Trace) -> None:
@@ -159,7 +165,7 @@ def test_the_model_calls_come_back_with_their_model_parameters_tools_and_tokens(
 def test_the_tool_calls_come_back_with_their_arguments_and_results(trace: Trace) -> None:
     both = {"tool.name": "get_weather", "tool.description": "Say how warm it is."}
     assert [shown(attributes) for attributes in trace.attributes("execute_tool get_weather")] == [
-        both | {"tool.id": "call-1", "tool.parameters.city": "Oslo", "output.value": '"4 degrees"'},
+        both | {"tool.id": "call-1", "tool.parameters.city": "Oslo", "output.value": "4 degrees"},
         both | {"tool.id": "call-2", "tool.parameters.city": "Rome"},  # its error is its status
     ]
 
@@ -177,7 +183,7 @@ def test_phoenix_sums_tokens_cost_and_errors_for_the_session_and_the_user(trace:
             "sessionId": "talk-1",
             "userId": "ada",
             "numTraces": 1,
-            "firstInput": None,
-            "lastOutput": None,
+            "firstInput": {"value": "The weather in Oslo and Rome?"},
+            "lastOutput": {"value": "Oslo has 4 degrees; of Rome I know nothing."},
         },
     }
