@@ -23,6 +23,7 @@ LooopyError                                                     .retryable .resu
 ├── BufferOverflow          read faster, or choose another rule .size
 ├── StoreFailed             the state could not be kept         .store
 ├── StateConflict           resume from what is stored          .task_id .expected .found
+├── LangfuseFailed          check keys and address, or try later .status
 ├── NotResumable            start a new task                    .task_id .state
 └── UnknownEvent            update looopy, or mend the record   .kind
 
@@ -392,6 +393,19 @@ class StateConflict(LooopyError):
         self.task_id = task_id
         self.expected = expected
         self.found = found
+
+
+class LangfuseFailed(LooopyError):
+    """Langfuse did not take a score, or did not say what it was asked.
+
+    Attributes:
+        status: the HTTP status; 0 when there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retryable = status in (0, 408, 429) or status >= 500
 
 
 class NotResumable(LooopyError):
