@@ -15,6 +15,7 @@ from looopy import errors
 from looopy.errors import (
     BufferOverflow,
     ConfigurationError,
+    LangfuseFailed,
     LimitExceeded,
     LooopyError,
     MissingExtra,
@@ -65,6 +66,7 @@ EXAMPLES: list[LooopyError] = [
     BufferOverflow("m", size=8),
     StoreFailed("m", store="Disk"),
     StateConflict(task_id="t", expected=3, found=5),
+    LangfuseFailed("m", status=401),
     NotResumable("m", task_id="t", state="failed"),
     UnknownEvent("m", kind="task"),
     InputNeeded(InputRequired(input_id="i", prompt="sure?")),

@@ -174,14 +174,14 @@ class _Request(NamedTuple):
     fail: Callable[[LangfuseFailed], None]
 
 
-@cache
 def outbox(account: Account) -> Outbox:
-    """The line of this account, in this process."""
+    """The line of this account, in this process: a forked child has no thread that sends, and what waits in its parent is the parent's."""
+    return _outbox(account, os.getpid())
+
+
+@cache
+def _outbox(account: Account, _process: int) -> Outbox:
     return Outbox(account)
-
-
-# A forked child has no thread that sends, and what waited in the parent is the parent's to send.
-os.register_at_fork(after_in_child=outbox.cache_clear)
 
 
 def _answer(client: httpx.Client, account: Account, method: str, path: str, body: JSON) -> httpx.Response:
