@@ -174,7 +174,7 @@ def test_the_client_is_the_one_that_get_client_gives_and_its_own_spans_are_in_th
 
 
 def test_a_client_of_another_provider_goes_on_and_ours_is_sent_beside_it(
-    server: LangfuseServer, provider: TracerProvider
+    server: LangfuseServer, provider: TracerProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     account, other = server.account(environment="staging"), TracerProvider(shutdown_on_exit=False)
     client = Langfuse(
@@ -184,6 +184,7 @@ def test_a_client_of_another_provider_goes_on_and_ours_is_sent_beside_it(
         tracer_provider=other,
     )
     attached = attach(account, provider)
+    attach(account, provider)
 
     a_run(provider.get_tracer("looopy"))
     client.start_observation(name="theirs").end()
@@ -195,6 +196,7 @@ def test_a_client_of_another_provider_goes_on_and_ours_is_sent_beside_it(
     assert [
         span.attributes.get("langfuse.environment") for span in server.spans if span.name != "theirs"
     ] == ["staging"] * 4
+    assert "looopy adds nothing" not in caplog.text
     attached.shutdown()
     client.shutdown()
     other.shutdown()

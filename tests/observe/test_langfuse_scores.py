@@ -179,7 +179,7 @@ async def test_the_address_of_a_trace_is_asked_for_once(server: LangfuseServer) 
         (404, b"", "there is no Langfuse API at this address", False),
         (400, b'{"message":"Invalid value"}', "the request is wrong.*Invalid value", False),
         (418, b"teapot", "answered 418: see what it says.*teapot", False),
-        (302, b"", "is LANGFUSE_BASE_URL right", False),
+        (302, b"", "it sends one elsewhere, so check LANGFUSE_BASE_URL", False),
         (200, b"<!DOCTYPE html>", "something that is not Langfuse's.*<!DOCTYPE html>", False),
     ],
 )

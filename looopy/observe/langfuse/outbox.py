@@ -210,17 +210,13 @@ def _answer(client: httpx.Client, account: Account, method: str, path: str, body
 def _refused(account: Account, response: httpx.Response) -> LangfuseFailed:
     status = response.status_code
     said = " ".join(account.hide(response.text).split())[:300]
-    mend = _MENDS.get(status) or (
-        "is LANGFUSE_BASE_URL right? It answers with a redirect"
-        if 300 <= status < 400
-        else "see what it says"
-    )
-    if status >= 500:
-        mend = "it is broken or overloaded; try again later"
+    mend = _MENDS.get(status) or _MENDS.get(status // 100, "see what it says")
     return LangfuseFailed(f"Langfuse at {account.base_url} answered {status}: {mend} ({said})", status=status)
 
 
 _MENDS = {
+    3: "it sends one elsewhere, so check LANGFUSE_BASE_URL",
+    5: "it is broken or overloaded; try again later",
     400: "the request is wrong",
     401: "the keys are not those of a project there; keys of one region or server do not work on another, so check LANGFUSE_PUBLIC_KEY, "
     "LANGFUSE_SECRET_KEY and LANGFUSE_BASE_URL together",

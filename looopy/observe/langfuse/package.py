@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from looopy.errors import MissingExtra
 from looopy.observe.langfuse.account import Account
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 _log = logging.getLogger("looopy.observe")
+
+_added: WeakSet[LangfuseSpanProcessor] = WeakSet()
+"""The processors that `attach` added beside a client that was there before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,9 @@ def attach(account: Account, provider: TracerProvider) -> Attached:
         provider: whose spans; the package exports those of looopy, of Langfuse's own decorators and of other GenAI instrumentations.
     """
     client = _client(account)
-    if any(
-        isinstance(each, LangfuseSpanProcessor) and each.public_key == account.public_key
-        for each in _processors(provider)
-    ):
-        if not (client and isinstance(client.mask_otel_spans, Mask)):
+    present = _processor(provider, account)
+    if present is not None:
+        if present not in _added and not (client and isinstance(client.mask_otel_spans, Mask)):
             _log.warning(
                 "Langfuse is on this tracer provider already, so looopy adds nothing; messages will show as raw JSON there. To see "
                 "conversations, let looopy come first, or make your client with Langfuse(mask_otel_spans=Mask(account)), which is in "
@@ -99,6 +101,7 @@ def attach(account: Account, provider: TracerProvider) -> Attached:
             should_export_span=wanted,
             mask_otel_spans=mask,
         )
+        _added.add(processor)
         provider.add_span_processor(processor)
         return Attached(processor.force_flush, processor.shutdown)
     langfuse = Langfuse(
@@ -136,6 +139,16 @@ def _client(account: Account) -> LangfuseResourceManager | None:
     return LangfuseResourceManager._instances.get(account.public_key)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-def _processors(provider: TracerProvider) -> Iterable[object]:
-    """The provider's span processors, as far as the SDK lets one see them."""
-    return getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+def _processor(provider: TracerProvider, account: Account) -> LangfuseSpanProcessor | None:
+    """The provider's way to this account, as far as the SDK lets one see it; None where it has none."""
+    processors: Iterable[object] = getattr(
+        getattr(provider, "_active_span_processor", None), "_span_processors", ()
+    )
+    return next(
+        (
+            each
+            for each in processors
+            if isinstance(each, LangfuseSpanProcessor) and each.public_key == account.public_key
+        ),
+        None,
+    )
