@@ -118,7 +118,7 @@ class Answer:
             cost=self.cost if then.cost is None else then.cost,
             finish_reason=then.finish_reason or self.finish_reason,
             model=then.model or self.model,
-            status=self.status if then.status == Answer.status else then.status,
+            status=self.status if then.status == 200 else then.status,
             headers={**self.headers, **then.headers},
         )
 

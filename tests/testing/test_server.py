@@ -157,6 +157,11 @@ async def test_raw_bytes_are_sent_as_they_are_and_nothing_is_added(door):
     assert garbage.text.endswith('"role":"assistant"}}]}\n\ndata: {garb')
 
 
+async def test_what_follows_raw_bytes_does_not_change_their_status():
+    assert (raw(b"{", status=502) + cuts()).status == 502
+    assert (waits(1) + raw(b"{", status=502)).status == 502
+
+
 @doors
 async def test_a_cut_breaks_the_connection_before_the_head_or_within_the_body(door):
     server = ScriptedServer(cuts(), waits(0.001) + cuts(), says("Hel") + cuts())
@@ -232,7 +237,7 @@ async def test_the_routes_around_chat_are_there(door):
             await client.get("/v1/models?all=1"),
             await client.get("/model_group/info"),
             await client.get("/nothing"),
-            await client.post("/v1/embeddings", json={}),
+            await client.post("/v1/moderations", json={}),
         ]
     assert alive.json() == "I'm alive!"
     assert [model["id"] for model in models.json()["data"]] == ["gpt-4o-mini"]
@@ -243,7 +248,7 @@ async def test_the_routes_around_chat_are_there(door):
         "GET /v1/models?all=1",
         "GET /model_group/info",
         "GET /nothing",
-        "POST /v1/embeddings",
+        "POST /v1/moderations",
     ]
     assert server.requests == []
 
