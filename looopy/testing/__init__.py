@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from looopy.testing.clock import Deadlock, VirtualLoop, run_virtual
 from looopy.testing.contract import ContractBroken
+from looopy.testing.embeddings import embeds, vector_of
 from looopy.testing.marbles import Cold, Marbles
 from looopy.testing.model import ScriptedModel
 from looopy.testing.model_contract import LLMRig, check_llm_provider, llm_provider_contract
@@ -34,6 +35,7 @@ __all__ = [
     "check_llm_provider",
     "check_tool_provider",
     "cuts",
+    "embeds",
     "fails",
     "llm_provider_contract",
     "raw",
@@ -43,5 +45,6 @@ __all__ = [
     "stalls",
     "thinks",
     "tool_provider_contract",
+    "vector_of",
     "waits",
 ]

@@ -39,7 +39,7 @@ Outcome: TypeAlias = Literal["open", "answered", "hung-up", "cut"]
 
 @dataclass(slots=True)
 class Received:
-    """A request for a chat completion.
+    """A request for a chat completion or for embeddings.
 
     Attributes:
         body: its parsed JSON.
@@ -53,7 +53,7 @@ class Received:
 
 
 class ScriptedServer:
-    """A chat-completions server that gives the answers of a script, one a request, in order.
+    """A server that gives the answers of a script, one a request, in order: chat completions, and with `embeds` embeddings.
 
     Args:
         answers: what the requests are answered with.
@@ -64,7 +64,7 @@ class ScriptedServer:
             time, which splits events and characters anywhere.
 
     Attributes:
-        requests: every request for a chat completion so far.
+        requests: every request for a chat completion or for embeddings so far.
         paths: method and path of every request, for example "GET /v1/models".
         connections: connections opened so far; in memory, one a request.
         open_connections: those that are open now.
@@ -156,7 +156,7 @@ class ScriptedServer:
     def respond(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[Reply, Received | None]:
-        """The response to a request, and its record if it is a chat completion's. For the doors of this server."""
+        """The response to a request, and its record if it is for a model. For the doors of this server."""
         self.paths.append(f"{method} {path}")
         if path.startswith("/health/"):
             return _json(200, b'"I\'m alive!"'), None
@@ -164,7 +164,7 @@ class ScriptedServer:
             return _refused(Fail(401, "Authentication Error, Invalid proxy server token passed.")), None
         if method == "GET":
             return self._describe(path), None
-        if path not in ("/v1/chat/completions", "/chat/completions"):
+        if path.removeprefix("/v1") not in ("/chat/completions", "/embeddings"):
             return _json(404, b'{"detail":"Not Found"}'), None
         try:
             request = json.loads(body)
