@@ -32,13 +32,23 @@ from looopy.errors import (
 )
 from looopy.events import Event, LLMResponse, dumps, loads
 from looopy.messages import FilePart, Message, Usage
-from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, ToolProvider
+from looopy.ports import (
+    Embedder,
+    Embeddings,
+    EmbedRequest,
+    LLMProvider,
+    LLMRequest,
+    ToolContext,
+    ToolDefinition,
+    ToolProvider,
+)
 from looopy.prompts import ManagedPrompt
 from looopy.run import Run, RunResult
 from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
@@ -48,6 +58,7 @@ if TYPE_CHECKING:
 _AT_FIRST_USE = {
     "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
+    "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
     "Retry": "looopy.providers.retry",
     "Timeouts": "looopy.providers.litellm",
@@ -73,6 +84,9 @@ __all__ = [
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
+    "EmbedRequest",
+    "Embedder",
+    "Embeddings",
     "Event",
     "Fallback",
     "FilePart",
@@ -84,6 +98,7 @@ __all__ = [
     "LimitExceeded",
     "Limits",
     "LiteLLM",
+    "LiteLLMEmbedder",
     "LiteLLMProvider",
     "LooopyError",
     "ManagedPrompt",

@@ -11,8 +11,9 @@ LooopyError                                                     .retryable .resu
 │   ├── AuthenticationFailed    set the right key
 │   ├── UnknownModel            choose one that is offered          .offered
 │   ├── ModelRejected           mend the request
-│   │   ├── ContextTooLong          shorten the conversation
+│   │   ├── ContextTooLong          shorten the conversation            .index
 │   │   ├── ContentRefused          the provider's policy says no
+│   │   ├── NoEmbeddings            choose a model that embeds
 │   │   └── UnsupportedParameter    leave the parameter out             .parameters
 │   ├── ModelOverloaded         wait and try again                  .retry_after (s)
 │   ├── ModelFailed             the server broke: try again
@@ -239,11 +240,21 @@ class ModelRejected(ModelError):
 
 
 class ContextTooLong(ModelRejected):
-    """The conversation does not fit the model's context."""
+    """The conversation, or a text to embed, does not fit the model's context.
+
+    Attributes:
+        index: which of the texts to embed, from 0; None where it is the conversation.
+    """
+
+    index: int | None = None
 
 
 class ContentRefused(ModelRejected):
     """The provider's content policy refused the request."""
+
+
+class NoEmbeddings(ModelRejected):
+    """The model gives no embeddings: it is made for chat, or nobody offers its embeddings."""
 
 
 class UnsupportedParameter(ModelRejected):

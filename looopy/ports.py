@@ -1,4 +1,4 @@
-"""The sockets: what looopy needs from a model, from tools and from stores, as Protocols of one or two methods.
+"""The sockets: what looopy needs from models, from tools and from stores, as Protocols of one or two methods.
 
 A plug fits a socket; a wrapper is the socket that it wraps. The request types that travel through them are here too. Implementations
 are in `providers/`, `tools/` and `stores/`, or yours.
@@ -6,16 +6,18 @@ are in `providers/`, `tools/` and `stores/`, or yours.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from pydantic_core import to_json
 from reactivex import Observable
 
-from looopy.errors import LooopyError
+from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import ArtifactUpdate, InputRequired, LLMEvent, ToolEvent, ToolProgress
-from looopy.messages import JSON, Message, ToolCall
+from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.state import LoopState
 
 Deps = TypeVar("Deps", covariant=True)
@@ -103,6 +105,104 @@ class LLMProvider(Protocol):
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to embed.
+
+    Attributes:
+        texts: any number of them, none empty.
+        model: another model than the embedder's own, for these texts.
+        session_id: groups the calls of one task or conversation in the proxy's logs and in Langfuse.
+        trace_id: 32 hex digits of the trace that this call belongs to; empty for none.
+        parent_span_id: 16 hex digits of the span that this call is under; empty for none.
+        sampled: whether that span is recorded, so that the proxy need not record what it belongs to either.
+        trace_name: a name for the trace, for example the agent's.
+        user_id: on whose behalf.
+        tags: labels for logs and traces.
+        params: further fields of the request body, for example `{"input_type": "search_query"}`; they win over the embedder's own.
+
+    Raises:
+        ConfigurationError: a text is empty or no text; `.argument` says which, as "texts[2]".
+    """
+
+    texts: Sequence[str]
+    _: KW_ONLY
+    model: str = ""
+    session_id: str = ""
+    trace_id: str = ""
+    parent_span_id: str = ""
+    sampled: bool = True
+    trace_name: str = ""
+    user_id: str = ""
+    tags: tuple[str, ...] = ()
+    params: Mapping[str, JSON] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise ConfigurationError(f"texts={self.texts[:80]!r} is one text: write [text]", argument="texts")
+        object.__setattr__(self, "texts", tuple(self.texts))
+        for index, text in enumerate(cast("tuple[object, ...]", self.texts)):
+            if not text or not isinstance(text, str):
+                what = "is empty" if text == "" else f"is no text but {type(text).__name__}"
+                raise ConfigurationError(
+                    f"texts[{index}] {what}, and has no embedding: leave it out", argument=f"texts[{index}]"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Embeddings:
+    """A vector for each text, in the order of the texts; `numpy.asarray(embeddings)` is a matrix with a row for each.
+
+    Attributes:
+        vectors: each an `array` of 32-bit floats, all of one length, as the model gave them: of length 1 only if it says so.
+        model: the model that they are from. Vectors of two models have nothing to do with each other.
+        fell_back_from: the model that was asked for, where it gives no embeddings and `model` took its place; else empty.
+        usage: tokens of all requests together; None where one did not say.
+        cost: US dollars of all requests together; None where one did not say.
+        seconds: from the call to the last vector.
+        attempts: HTTP requests that it took, failed ones included.
+        call_ids: the proxy's id of each request that was answered.
+    """
+
+    vectors: tuple[array[float], ...]
+    model: str = ""
+    fell_back_from: str = ""
+    usage: Usage | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    attempts: int = 0
+    call_ids: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Show how many there are, not each."""
+        instead = f", fell_back_from={self.fell_back_from!r}" if self.fell_back_from else ""
+        return f"Embeddings({len(self.vectors)} × {self.dimensions}, model={self.model!r}{instead})"
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in each vector; 0 where there is none."""
+        return len(self.vectors[0]) if self.vectors else 0
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        """What numpy reads: so it need not be installed for anything else."""
+        return {
+            "version": 3,
+            "shape": (len(self.vectors), self.dimensions),
+            "typestr": f"{'<' if sys.byteorder == 'little' else '>'}f4",
+            "data": b"".join(self.vectors),
+        }
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A model that turns texts into vectors."""
+
+    async def embed(self, request: EmbedRequest, /) -> Embeddings:
+        """Embed texts in order, one vector each; cancelling ends every request at once. A failure is a `ModelError`."""
         ...
 
 

@@ -52,6 +52,7 @@ EXAMPLES: list[LooopyError] = [
             "ModelRejected",
             "ContextTooLong",
             "ContentRefused",
+            "NoEmbeddings",
             "ModelOverloaded",
             "ModelFailed",
         )

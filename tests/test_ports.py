@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
+from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +14,14 @@ import pytest
 from reactivex import Observable
 from reactivex import operators as ops
 
+from looopy.errors import ConfigurationError
 from looopy.events import ArtifactUpdate, InputRequired, LLMEvent, ToolEvent, ToolProgress
 from looopy.messages import Message, ToolCall
 from looopy.ports import (
     ArtifactStore,
+    Embedder,
+    Embeddings,
+    EmbedRequest,
     InputNeeded,
     LLMProvider,
     LLMRequest,
@@ -161,3 +167,53 @@ def test_a_request_keeps_its_messages_as_they_are() -> None:
     said = (Message.user("Hi"),)
 
     assert LLMRequest(messages=said).messages is said
+
+
+@pytest.mark.parametrize(
+    ("texts", "argument", "message"),
+    [
+        ("a cat", "texts", "texts='a cat' is one text: write [text]"),
+        (["a", "", "c"], "texts[1]", "texts[1] is empty, and has no embedding: leave it out"),
+        (["a", None], "texts[1]", "texts[1] is no text but NoneType, and has no embedding: leave it out"),
+        (b"a", "texts[0]", "texts[0] is no text but int, and has no embedding: leave it out"),
+    ],
+)
+def test_what_has_no_embedding_is_named_before_anything_is_sent(
+    texts: Any, argument: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        EmbedRequest(texts)
+    assert (caught.value.argument, str(caught.value)) == (argument, message)
+
+
+def test_texts_are_taken_as_they_are_when_the_request_is_made() -> None:
+    texts = ["a", "b"]
+    request = EmbedRequest(texts)
+    texts.clear()
+    assert request.texts == ("a", "b")
+    assert replace(request, session_id="s").texts == ("a", "b")
+    assert EmbedRequest(text for text in "ab").texts == ("a", "b")
+
+
+def test_vectors_are_a_matrix_for_numpy_and_need_it_for_nothing() -> None:
+    embeddings = Embeddings(vectors=(array("f", [1, 2]), array("f", [3, 4]), array("f", [5, 6])), model="m")
+
+    matrix = embeddings.__array_interface__
+    assert matrix == {
+        "version": 3,
+        "shape": (3, 2),
+        "typestr": "<f4" if sys.byteorder == "little" else ">f4",
+        "data": array("f", [1, 2, 3, 4, 5, 6]).tobytes(),
+    }
+    assert repr(embeddings) == "Embeddings(3 × 2, model='m')"
+    assert pickle.loads(pickle.dumps(embeddings)) == embeddings
+    assert Embeddings(vectors=()).__array_interface__["shape"] == (0, 0)
+
+
+def test_whoever_embeds_a_request_is_an_embedder() -> None:
+    class Lengths:
+        async def embed(self, request: EmbedRequest, /) -> Embeddings:
+            return Embeddings(vectors=tuple(array("f", [len(text)]) for text in request.texts))
+
+    assert isinstance(Lengths(), Embedder)
+    assert not isinstance(ScriptedModel(), Embedder)

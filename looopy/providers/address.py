@@ -42,6 +42,11 @@ class Address:
     headers: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
 
+    @property
+    def embeddings(self) -> str:
+        """The URL of embeddings, without credentials."""
+        return f"{self.root}/v1/embeddings"
+
     def hide(self, text: str) -> str:
         """The text without credentials."""
         return redact(text, *self.secrets)

@@ -1,4 +1,4 @@
-"""A request as the bytes of `POST /v1/chat/completions`.
+"""A request as the bytes of `POST /v1/chat/completions`, and what the bodies of all requests have in common.
 
 What is the same in every call of a provider is made once; messages and tools bring their own bytes, made once each. So a conversation of a
 thousand turns is joined, never serialised anew. Nothing here does I/O; `litellm.py` sends it.
@@ -14,10 +14,13 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON, Message
-from looopy.ports import LLMRequest, ToolDefinition
+from looopy.ports import EmbedRequest, LLMRequest, ToolDefinition
 
-_OURS = ("messages", "model", "stream")
-"""Fields of the body that are set in their own place."""
+_OURS: Mapping[str, str] = dict.fromkeys(
+    ("messages", "model", "stream"),
+    "the model is an argument, the messages are the request's, and every call is streamed",
+)
+"""Fields of the body that are set in their own place, and which that is."""
 
 _TAKES_TEMPERATURE = re.compile(
     r"(?:^|[/.])(?:gpt-3\.5|gpt-4|chatgpt-4o|claude-(?:2|3|instant)|claude-haiku-4-5|gemini-[12]\.|gemini-pro|command-r|mistral-)"
@@ -31,7 +34,7 @@ def takes_temperature(model: str) -> bool:
     return bool(_TAKES_TEMPERATURE.search(model))
 
 
-class _Constant(NamedTuple):
+class Constant(NamedTuple):
     """What calls with the same configuration have in common."""
 
     head: bytes  # a JSON object without its last brace
@@ -61,7 +64,7 @@ class Body:
         self._model = model
         self._fields = fields
         self._extra = extra
-        self._constant = _constant(fields(model), extra, "extra_params")
+        self._constant = constant_of(fields(model), extra, "extra_params")
         self._tools: tuple[Sequence[ToolDefinition], bytes] = ((), b"")
 
     def of(self, request: LLMRequest) -> bytes:
@@ -76,8 +79,7 @@ class Body:
             parts += b',"tools":[', tools, b"]"
             if request.tool_choice != "auto" and "tool_choice" not in constant.given:
                 parts += b',"tool_choice":', to_json(_tool_choice(request.tool_choice))
-        if bookkeeping := _bookkeeping(request, constant):
-            parts += b",", to_json(bookkeeping, inf_nan_mode="null")[1:-1]
+        parts.append(bookkeeping(request, constant))
         parts.append(b"}")
         return b"".join(parts)
 
@@ -89,10 +91,10 @@ class Body:
         """
         return self._for(request).fields
 
-    def _for(self, request: LLMRequest) -> _Constant:
+    def _for(self, request: LLMRequest) -> Constant:
         model = request.model or self._model
         if request.params or model != self._model:
-            return _constant(self._fields(model), {**self._extra, **request.params}, "params")
+            return constant_of(self._fields(model), {**self._extra, **request.params}, "params")
         return self._constant
 
     def _tools_of(self, tools: Sequence[ToolDefinition]) -> bytes:
@@ -103,13 +105,11 @@ class Body:
         return wire
 
 
-def _check(params: Mapping[str, JSON], where: str) -> None:
-    for name in _OURS:
+def _check(params: Mapping[str, JSON], where: str, ours: Mapping[str, str]) -> None:
+    for name, place in ours.items():
         if name in params:
             raise ConfigurationError(
-                f"{where} sets {name!r}, which has its own place: the model is an argument, the messages are the request's, "
-                "and every call is streamed",
-                argument=where,
+                f"{where} sets {name!r}, which has its own place: {place}", argument=where
             )
     if not isinstance(params.get("metadata", {}), Mapping):
         raise ConfigurationError(f"{where}: metadata must be a JSON object", argument=where)
@@ -117,8 +117,21 @@ def _check(params: Mapping[str, JSON], where: str) -> None:
         raise ConfigurationError(f"{where}: tools must be a JSON array", argument=where)
 
 
-def _constant(fields: dict[str, JSON], extra: Mapping[str, JSON], where: str) -> _Constant:
-    _check(extra, where)
+def constant_of(
+    fields: dict[str, JSON], extra: Mapping[str, JSON], where: str, *, ours: Mapping[str, str] = _OURS
+) -> Constant:
+    """What requests have in common.
+
+    Args:
+        fields: of the body that each has.
+        extra: the user's own, which win.
+        where: what the user calls them.
+        ours: names that the user must not set, and where they are set instead.
+
+    Raises:
+        ConfigurationError: `extra` has no JSON form, or sets what has its own place.
+    """
+    _check(extra, where, ours)
     merged = {**fields, **extra}
     if "max_completion_tokens" in merged:
         merged.pop("max_tokens", None)
@@ -129,7 +142,7 @@ def _constant(fields: dict[str, JSON], extra: Mapping[str, JSON], where: str) ->
         to_json(metadata)
     except (PydanticSerializationError, ValueError) as error:
         raise ConfigurationError(f"{where} cannot be sent as JSON: {error}", argument=where) from None
-    return _Constant(head, tools, metadata, tuple(extra), merged)
+    return Constant(head, tools, metadata, tuple(extra), merged)
 
 
 def _messages(messages: Sequence[Message], model: str) -> bytes:
@@ -146,8 +159,8 @@ def _tool_choice(choice: str) -> JSON:
     return choice if choice in ("required", "none") else {"type": "function", "function": {"name": choice}}
 
 
-def _bookkeeping(request: LLMRequest, constant: _Constant) -> dict[str, JSON]:
-    """Who asks, for the proxy's logs and Langfuse.
+def bookkeeping(request: LLMRequest | EmbedRequest, constant: Constant) -> bytes:
+    """Who asks, for the proxy's logs and Langfuse: fields that follow others in the body, or nothing.
 
     The session stands in both places: `litellm_session_id` alone leaves Langfuse without one, and the header `x-litellm-session-id` would
     discard the trace id. LiteLLM consumes these fields; any other top-level one would reach the model's provider.
@@ -166,8 +179,9 @@ def _bookkeeping(request: LLMRequest, constant: _Constant) -> dict[str, JSON]:
         "metadata": {name: value for name, value in own.items() if value} | constant.metadata,
     }
     # `metadata` is joined above; of the others the user's own win, and stand in the head already.
-    return {
+    told = {
         name: value
         for name, value in fields.items()
         if value and (name == "metadata" or name not in constant.given)
     }
+    return b"," + to_json(told, inf_nan_mode="null")[1:-1] if told else b""

@@ -277,7 +277,7 @@ class Answer:
         """The last one wins; some send a running total with every chunk."""
         if not usage:
             return
-        self.usage = _usage(usage) or self.usage
+        self.usage = usage_of(usage) or self.usage
         cost = dollars(usage.get("cost"))
         self.cost = self.cost if cost is None else cost
 
@@ -358,7 +358,8 @@ def _merge(fields: dict[str, JSON], name: str, value: JSON) -> None:
         fields[name] = value
 
 
-def _usage(usage: dict[str, JSON]) -> Usage | None:
+def usage_of(usage: dict[str, JSON]) -> Usage | None:
+    """The tokens that an answer's `usage` counts; None when it counts none."""
     names = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
     if not any(name in usage for name in names):
         return None

@@ -8,17 +8,15 @@ answer, `refusals.py` words what goes wrong, `clocks.py` keeps the times; `prese
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Unpack
-from uuid import uuid4
 
 from reactivex import Observable
 
 from looopy import reactive
-from looopy.errors import ConfigurationError, ModelError
+from looopy.errors import ModelError
 from looopy.events import LLMEvent, LLMResponse
 from looopy.messages import JSON
 from looopy.ports import LLMRequest
@@ -26,13 +24,12 @@ from looopy.providers import refusals
 from looopy.providers.chat import Answer, Refused, dollars
 from looopy.providers.clocks import Clocks, Expired, Timeouts
 from looopy.providers.configuration import TEMPERATURE, TOP_P, Arguments, Configuration, Settings
+from looopy.providers.proxy import headers_for, served_by
 from looopy.providers.refusals import Asked
-from looopy.providers.transport import ConnectionBroken, Reply, Transport, shared
+from looopy.providers.transport import ConnectionBroken, Reply, Transport, chosen
 
 __all__ = ["LiteLLMProvider", "Settings", "Timeouts"]
 
-_TRACE_ID = re.compile(r"[0-9a-f]{32}")
-_SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _GOODBYE = 0.25  # seconds that the end of the body may take after [DONE]; then the connection is given up rather than waited for
 
 
@@ -86,12 +83,7 @@ class LiteLLMProvider:
             timeout=timeout,
             extra_params=extra_params,
         )
-        if transport is not None and not callable(getattr(transport, "send", None)):
-            raise ConfigurationError(
-                f"transport={type(transport).__name__}: it has no send(); wrap an httpx transport as looopy.providers.transport.HTTP(transport)",
-                argument="transport",
-            )
-        self._transport = transport or shared()
+        self._transport = chosen(transport)
         self._lock = threading.Lock()
         self._configuration = Configuration.of(self._arguments, self._transport)
 
@@ -205,7 +197,7 @@ class _Call:
     __slots__ = ("_asked", "_body", "_headers", "_proxy", "_reply", "answer", "clocks", "first_token")
 
     def __init__(self, configuration: Configuration, request: LLMRequest) -> None:
-        headers = {**configuration.headers, **_headers_of(request)}
+        headers = {**configuration.headers, **headers_for(request)}
         self._proxy = configuration.proxy
         self._asked = Asked(
             model=request.model or configuration.model,
@@ -267,7 +259,7 @@ class _Call:
         # Unstreamed the price is a header, and 0 there means unknown; streamed it is in the usage (litellm#39069).
         header_cost = dollars(headers.get("x-litellm-response-cost")) if answer.unstreamed else None
         return LLMResponse(
-            message=answer.message(_name_of(asked.model, headers)),
+            message=answer.message(served_by(asked.model, headers)),
             finish_reason=answer.finish_reason,
             model=headers.get("x-litellm-model-name") or answer.model or asked.model,
             usage=answer.usage,
@@ -293,16 +285,3 @@ async def _drain(portions: AsyncIterator[bytes]) -> None:
                 pass
     except (TimeoutError, ConnectionBroken):
         return
-
-
-def _headers_of(request: LLMRequest) -> dict[str, str]:
-    headers = {"x-litellm-call-id": str(uuid4())}
-    if _TRACE_ID.fullmatch(request.trace_id) and _SPAN_ID.fullmatch(request.parent_span_id):
-        headers["traceparent"] = f"00-{request.trace_id}-{request.parent_span_id}-{request.sampled:02d}"
-    return headers
-
-
-def _name_of(model: str, headers: Mapping[str, str]) -> str:
-    """The name by which the proxy would find the model again that answered: after a fallback another than was asked for."""
-    fell_back = headers.get("x-litellm-attempted-fallbacks", "0") not in ("", "0")
-    return (headers.get("x-litellm-model-group") or model) if fell_back else model

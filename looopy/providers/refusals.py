@@ -25,6 +25,7 @@ from looopy.errors import (
     ModelOverloaded,
     ModelRejected,
     ModelTimeout,
+    NoEmbeddings,
     ProxyUnreachable,
     StreamBroken,
     UnknownModel,
@@ -61,6 +62,15 @@ _BY_WORDS: tuple[tuple[type[ModelError], tuple[str, ...]], ...] = (
         ("no healthy deployment", "invalid model name", "model_not_found", "llm provider not provided"),
     ),
 )
+_NO_EMBEDDINGS = (
+    "not allowed to generate embeddings",  # OpenAI, with 403
+    "unmapped llm provider for this endpoint",  # LiteLLM, for Anthropic, DeepSeek, xAI, …
+    "not supported for embedcontent",  # Gemini, with 404
+    "embedding provider for model",  # LiteLLM, for Bedrock, with 500
+    "does not support embeddings",
+    "embeddings operation does not work",  # Azure
+)
+"""How a model that is not for embeddings says so, whatever the status."""
 # Errors in a stream often have a word for a code; in this order, since "rate_limit_error" is one too.
 _STATUS_OF_WORD = (("rate_limit", 429), ("overloaded", 529), ("authentication", 401), ("timeout", 408))
 _FOR_GOOD = ("insufficient_quota", "budget_exceeded", "exceededbudget")
@@ -71,6 +81,7 @@ _MEND: Mapping[type[ModelError], str] = {
     ContentRefused: "The provider's content policy refuses this request; change what is asked.",
     ModelRejected: "The request itself is refused: sending it again does not help.",
     ModelFailed: "The proxy or the provider broke; trying again may help.",
+    NoEmbeddings: "It gives no embeddings: name a model that does, for example 'text-embedding-3-small', or give one as fallback_model.",
     ModelTimeout: "Give it longer, or ask for less.",
     UnsupportedParameter: "Leave it out: of the provider's arguments, of extra_params, or of the request's params.",
 }
@@ -102,6 +113,11 @@ class Asked:
     def whom(self) -> str:
         """The model in a sentence; nothing for a look at the proxy, which asks no model."""
         return f" for model {self.model!r}" if self.model else ""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether embeddings were asked for."""
+        return self.url == self.address.embeddings
 
     @property
     def whence(self) -> str:
@@ -150,8 +166,9 @@ def broken(asked: Asked, reason: str, *, events_seen: int, status: int = 0) -> S
     reason = asked.address.hide(reason)
     again = "" if events_seen else " Nothing was shown yet, so trying again is safe."
     after = f"{events_seen} event{'' if events_seen == 1 else 's'}"
+    whose = f" of model {asked.model!r}" if asked.model else ""
     return StreamBroken(
-        f"LiteLLM API error: the answer of model {asked.model!r} from {asked.url} broke off after {after}: "
+        f"LiteLLM API error: the answer{whose} from {asked.url} broke off after {after}: "
         f"{reason[:_SHOWN]}.{again}",
         events_seen=events_seen,
         model=asked.model,
@@ -175,6 +192,46 @@ def no_answer(asked: Asked, head: bytes, *, status: int = 200) -> ModelFailed:
         call_id=asked.call_id,
         body=text[:_KEPT],
     )
+
+
+def no_vectors(asked: Asked, reason: str) -> ModelFailed:
+    """A success that is not a vector for each text."""
+    return ModelFailed(
+        f"LiteLLM API error: {asked.url} answered HTTP 200{asked.whom}, but not with a vector for each text: {reason[:_SHOWN]}\n"
+        f"  A provider that broke looks so; trying again may help. Is the URL that of a LiteLLM proxy? {asked.whence}",
+        model=asked.model,
+        url=asked.url,
+        status=200,
+        call_id=asked.call_id,
+    )
+
+
+def other_dimensions(asked: Asked, wanted: int, given: int) -> UnsupportedParameter:
+    """The vectors are of another length than was asked for: the proxy leaves out what a model does not take."""
+    return UnsupportedParameter(
+        f"LiteLLM API error: model {asked.model!r} at {asked.url} gave vectors of {given} numbers, not of dimensions={wanted}: it does not "
+        f"take that parameter.\n  {_MEND[UnsupportedParameter]}",
+        parameters=("dimensions",),
+        model=asked.model,
+        url=asked.url,
+        status=200,
+        call_id=asked.call_id,
+    )
+
+
+def text_too_long(error: ModelError, *, index: int, characters: int) -> ContextTooLong:
+    """One text to embed does not fit by itself."""
+    too_long = ContextTooLong(
+        f"LiteLLM API error: texts[{index}], of {characters:,} characters, is too long for model {error.model!r} at {error.url}: "
+        f"{error.body[:_SHOWN]}\n  Split it, or choose a model with a longer context.",
+        model=error.model,
+        url=error.url,
+        status=error.status,
+        call_id=error.call_id,
+        body=error.body,
+    )
+    too_long.index = index
+    return too_long
 
 
 def refused(
@@ -245,10 +302,12 @@ class _Refusal:
     @property
     def kind(self) -> type[ModelError]:
         """The class of error."""
-        if kind := _BY_STATUS.get(self.status):
-            return kind
         fields = as_object(self.error)
         words = f"{self.text} {fields.get('type')} {fields.get('code')}".lower()
+        if self.asked.embeds and any(known in words for known in _NO_EMBEDDINGS):
+            return NoEmbeddings
+        if kind := _BY_STATUS.get(self.status):
+            return kind
         for kind, known in _BY_WORDS:
             if any(word in words for word in known):
                 return kind
@@ -304,7 +363,8 @@ class _Refusal:
             # LiteLLM 1.106 without a database answers a request without a key with a bare 500.
             return f"{_MEND[kind]} {keyless}".rstrip()
         if 300 <= self.status < 400 or (self.status == 404 and not self.structured):
-            return f"There are no chat completions at this address; is it that of a LiteLLM proxy? {self.asked.whence}"
+            what = "embeddings" if self.asked.embeds else "chat completions"
+            return f"There are no {what} at this address; is it that of a LiteLLM proxy? {self.asked.whence}"
         return _MEND.get(kind, "")
 
 

@@ -26,6 +26,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from looopy.errors import ConfigurationError
 from looopy.providers.http1 import (
     BODY_LIMIT,
     ConnectFailed,
@@ -48,6 +49,7 @@ __all__ = [
     "FastTransport",
     "Reply",
     "Transport",
+    "chosen",
     "shared",
 ]
 
@@ -325,6 +327,20 @@ class HTTP:
 def shared() -> Transport:
     """The transport of the process: one pool for each event loop, whoever asks."""
     return HTTP()
+
+
+def chosen(transport: Transport | None) -> Transport:
+    """The transport that somebody was given, or the process's.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if transport is not None and not callable(getattr(transport, "send", None)):
+        raise ConfigurationError(
+            f"transport={type(transport).__name__}: it has no send(); wrap an httpx transport as looopy.providers.transport.HTTP(transport)",
+            argument="transport",
+        )
+    return transport or shared()
 
 
 def _wire_headers(
