@@ -1,4 +1,4 @@
-"""A chat-completions server that costs next to nothing: prebuilt bytes behind one `asyncio.Protocol`.
+"""A server of chat completions and embeddings that costs next to nothing: prebuilt bytes behind one `asyncio.Protocol`.
 
 Not a model and not a test double (that is `looopy.testing`): every answer is a constant, chosen by the
 request's model name and by how many tool messages the conversation holds. It runs as a child process, so
@@ -9,6 +9,7 @@ that its CPU time is not the measured loop's. `server()` starts it; it ends when
     paced-N        an answer of N pieces, one a millisecond
     held           a tool call; the request after it gets no byte before `GET /release`
     hang           two pieces, then nothing for ever
+    embed-N        a vector of N numbers for each text, in base64 or as numbers, as the request says
 
     GET /held/N      answers once N requests are held
     GET /hangups/N   answers once N streams were hung up on: the newest one's `time.monotonic()`, in seconds
@@ -17,11 +18,13 @@ that its CPU time is not the measured loop's. `server()` starts it; it ends when
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import resource
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +37,9 @@ HEAD = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"x-litellm-call-id: 0a1b2c3d-0000-4000-8000-000000000000\r\nx-litellm-model-group: bench\r\n"
     b"x-litellm-version: 1.109.1\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+JSON_HEAD = HEAD.replace(b"text/event-stream; charset=utf-8", b"application/json").replace(
+    b"transfer-encoding: chunked", b"x-litellm-response-cost: 0.0002\r\ncontent-length: %d"
 )
 END = b"0\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
@@ -93,6 +99,16 @@ def tool_call(number: int) -> bytes:
     return HEAD + b"".join(chunk(delta) for delta in deltas) + ending("tool_calls")
 
 
+@cache
+def embeddings(texts: int, dimensions: int, *, packed: bool) -> bytes:
+    vector = array("f", [0.01 * (number % 89) - 0.4 for number in range(dimensions)])
+    embedding = base64.b64encode(vector).decode() if packed else vector.tolist()
+    data = [{"object": "embedding", "index": index, "embedding": embedding} for index in range(texts)]
+    usage = {"prompt_tokens": 100 * texts, "total_tokens": 100 * texts}
+    body = json.dumps({"model": "bench-model", "data": data, "object": "list", "usage": usage})
+    return JSON_HEAD % len(body) + body.encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the connections have seen together, and the controls that wait for a count of it."""
@@ -143,6 +159,10 @@ class Exchange(asyncio.Protocol):
             return
         self.received.clear()
         body = from_json(rest)
+        if body["model"].startswith("embed-"):
+            dimensions, packed = int(body["model"][6:]), body.get("encoding_format") == "base64"
+            self.transport.write(embeddings(len(body["input"]), dimensions, packed=packed))
+            return
         self.reply(body["model"], sum(message["role"] == "tool" for message in body["messages"]))
 
     def reply(self, model: str, tool_messages: int) -> None:

@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 
 from packaging.requirements import Requirement
 
+from benchmarks.embeddings import TEXTS, Embed, embed_all, embed_by_hand
 from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
-from benchmarks.measure import Row, cost, in_turns
+from benchmarks.measure import Clock, Row, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
 from looopy.events import ContentDelta
@@ -226,6 +227,24 @@ async def hangup(bench: Bench) -> list[Row]:
     ]
 
 
+async def embeddings(bench: Bench) -> list[Row]:
+    async def sample(embed: Embed, clock: Clock) -> float:
+        """Microseconds for each text."""
+
+        async def every() -> None:
+            if await embed(bench.url) != len(TEXTS):
+                raise AssertionError("a text has no vector")
+
+        return await cost(every(), clock=clock) / len(TEXTS) * 1e6
+
+    rows: list[Row] = []
+    for what, clock in (("CPU", time.process_time), ("wall time", time.perf_counter)):
+        sides = partial(sample, embed_all, clock), partial(sample, embed_by_hand, clock)
+        ours, floor = await in_turns(*sides, bench.times(12))
+        rows.append(Row(f"10,000 embeddings, {what} for each", "µs", ours, floor, "aiohttp", target=1.3))
+    return rows
+
+
 async def child(*arguments: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
     command = [sys.executable, *arguments]
@@ -289,6 +308,7 @@ WORKLOADS: dict[str, Workload] = {
         memory,
         iterations,
         hangup,
+        embeddings,
         imports,
         packages,
     )
