@@ -23,6 +23,7 @@ from looopy.ports import Embeddings, EmbedRequest
 from looopy.providers import refusals
 from looopy.providers.address import address
 from looopy.providers.body import Constant, bookkeeping, constant_of
+from looopy.providers.calls import as_list, as_object, as_text
 from looopy.providers.chat import Refused, dollars
 from looopy.providers.clocks import Timeouts
 from looopy.providers.proxy import Answered, Proxy, headers_for, served_by
@@ -62,7 +63,7 @@ class LiteLLMEmbedder:
         api_key: the key; left out: LITELLM_API_KEY (with OPENAI_BASE_URL also OPENAI_API_KEY). None: a proxy without authentication.
         dimensions: numbers in each vector, for models that can shorten them; None leaves it to the model.
         fallback_model: takes the place of a model that gives no embeddings, a chat model for example, and of no other; what comes back
-            says so in `fell_back_from`. The embedder remembers it.
+            says so in `fell_back_from`. The proxy is asked once what the model is for, and the model itself only if the proxy does not know.
         batch_texts: texts in one request at most. 96 is what every provider takes; OpenAI takes 2,048.
         batch_tokens: tokens in one request at most, estimated as a quarter of the bytes in UTF-8; a longer text goes alone.
         parallel: requests of one call at once, at most.
@@ -126,7 +127,7 @@ class LiteLLMEmbedder:
             extra=extra_params or {},
         )
         self._fallback = fallback_model or ""
-        self._without_embeddings: set[str] = set()
+        self._embeds: dict[str, bool] = {}  # by model, where a fallback makes it matter
         constant_of({}, self._how.extra, "extra_params", ours=_OURS)  # so that it raises now
 
     def __repr__(self) -> str:
@@ -153,13 +154,15 @@ class LiteLLMEmbedder:
         if not isinstance(request, EmbedRequest):
             request = EmbedRequest(request)
         model, call = request.model or self.model, _Call(self._how, request)
-        if model not in self._without_embeddings:
+        if self._fallback in ("", model) or not request.texts:
+            return await call.run(model)
+        if model not in self._embeds:
+            self._embeds[model] = await _may_embed(self._how.proxy, model)
+        if self._embeds[model]:
             try:
                 return await call.run(model)
             except NoEmbeddings:
-                if self._fallback in ("", model):
-                    raise
-                self._without_embeddings.add(model)
+                self._embeds[model] = False
         return replace(await call.run(self._fallback), fell_back_from=model)
 
 
@@ -338,6 +341,21 @@ class _Call:
         # 0 stands for a price that the proxy does not know (litellm#39069).
         cost = dollars(answer.headers.get("x-litellm-response-cost")) or None
         return _Part(span, asked, served_by(self._model, answer.headers), cost, found)
+
+
+async def _may_embed(proxy: Proxy, model: str) -> bool:
+    """Whether a model embeds, as far as the proxy knows; True where it does not.
+
+    To ask the model itself has a price: after its refusal (a 403 or 404) LiteLLM sends it nothing for five seconds, no chat either.
+    """
+    try:
+        groups = as_list(as_object(await proxy.get("/model_group/info")).get("data"))
+    except ModelError:
+        return True
+    modes = {
+        as_text(group.get("model_group")): as_text(group.get("mode")) for group in map(as_object, groups)
+    }
+    return modes.get(model, "") in ("", "embedding")
 
 
 def _is_too_much(error: ModelRejected) -> bool:

@@ -340,7 +340,7 @@ def _described(name: str) -> JSON:
     return {
         "model_group": name,
         "providers": ["openai"],
-        "mode": "chat",
+        "mode": "embedding" if "embed" in name else "chat",
         "max_input_tokens": 128_000,
         "max_output_tokens": 16_384,
         "supports_function_calling": True,

@@ -455,6 +455,32 @@ def test_a_chat_model_gives_way_to_the_fallback_and_the_answer_says_so(refusal: 
     assert (first.attempts, second.attempts) == (2, 1)
 
 
+def test_a_model_that_the_proxy_knows_to_be_for_chat_is_not_even_asked() -> None:
+    """Its refusal would cost the chat: LiteLLM lets a model rest after it."""
+    server = ScriptedServer(otherwise=embeds, models=("gpt-4o", MODEL, "other-embedder"))
+    embedder = in_memory(server, "gpt-4o", fallback_model=MODEL)
+
+    async def thrice() -> list[Embeddings]:
+        chosen = EmbedRequest(["a cat"], model="other-embedder")
+        return [await embedder.embed(texts) for texts in (["a cat"], ["a cat"], chosen)]
+
+    found = run_virtual(thrice())
+    assert [(each.model, each.fell_back_from) for each in found] == [
+        (MODEL, "gpt-4o"),
+        (MODEL, "gpt-4o"),
+        ("other-embedder", ""),
+    ]
+    look, ask = "GET /model_group/info", "POST /v1/embeddings"
+    assert server.paths == [look, ask, ask, look, ask]
+
+
+def test_the_fallback_itself_and_no_text_need_no_look_at_the_proxy() -> None:
+    server = ScriptedServer(otherwise=embeds)
+    assert embed(server, [], fallback_model="other").vectors == ()
+    assert embed(server, fallback_model=MODEL).fell_back_from == ""
+    assert server.paths == ["POST /v1/embeddings"]
+
+
 def test_without_a_fallback_a_chat_model_is_an_error_with_a_mend() -> None:
     error = error_of(fails(403, NOT_OPENAI), model="gpt-4o")
     assert type(error) is NoEmbeddings
@@ -473,6 +499,13 @@ def test_a_fallback_without_embeddings_is_an_error() -> None:
 
 def test_no_other_error_leads_to_the_fallback() -> None:
     assert error_of(fails(500), fallback_model="other").model == MODEL
+
+
+def test_a_proxy_that_does_not_say_what_a_model_is_for_leaves_it_to_the_model() -> None:
+    server = ScriptedServer(otherwise=embeds, api_key="sk-right")
+    with pytest.raises(AuthenticationFailed):
+        embed(server, fallback_model="other")
+    assert server.paths == ["GET /model_group/info", "POST /v1/embeddings"]
 
 
 def test_a_fallback_of_the_proxy_shows_in_the_models_name() -> None:
