@@ -20,6 +20,12 @@ MODELS = {
 }
 """The proxy's public names, each a route of its own; LiteLLM's price map knows what all three cost."""
 
+EMBEDDERS = {
+    "text-embedding-3-small": {"model": "openai/text-embedding-3-small", "path": "/v1"},
+    "gemini-embedding-001": {"model": "gemini/gemini-embedding-001", "path": "/v1beta"},
+}
+"""Those that embed: the first takes base64, for the second the proxy leaves that wish out."""
+
 START_SECONDS = 45
 """The proxy needs about 6 s of CPU to start; the rest is for a machine that is busy."""
 
@@ -77,6 +83,6 @@ def _config(upstream: str) -> dict[str, object]:
                     "api_key": "upstream-key",
                 },
             }
-            for name, route in MODELS.items()
+            for name, route in {**MODELS, **EMBEDDERS}.items()
         ],
     }

@@ -32,7 +32,7 @@ from looopy.events import (
 )
 from looopy.messages import Usage
 
-from .conftest import MODELS, Proxy
+from .conftest import EMBEDDERS, MODELS, Proxy
 from .told import FIELDS, ONE_TOOL, SAMPLING, SIGNED, TWO_RESULTS
 from .upstream import Request, Upstream
 from .wire import ANSWER_TOKENS, OVERLOADED, PROMPT_TOKENS
@@ -404,4 +404,4 @@ async def test_an_unknown_model_names_the_models_that_the_proxy_offers(proxy: Pr
     with pytest.raises(UnknownModel, match=r"'gpt-4o-mimi'.*gpt-4o-mini, claude-haiku-4-5") as caught:
         await within(agent(proxy, "gpt-4o-mimi").execute("Hi"))
 
-    assert caught.value.offered == tuple(MODELS)
+    assert caught.value.offered == (*MODELS, *EMBEDDERS)

@@ -1,11 +1,11 @@
 """A scripted stand-in for the providers behind a LiteLLM proxy.
 
 One small asyncio HTTP server, in a thread of its own, that speaks three wire formats, streamed: OpenAI chat
-completions, Anthropic messages and Gemini `streamGenerateContent`. A prompt names the script it wants, so any
+completions, Anthropic messages and Gemini `streamGenerateContent`; and embeddings in two. A prompt names the script it wants, so any
 number of conversations share the server: `upstream.play("one-tool")` makes such a prompt and records every
 request that carries it.
 
-It is not a model and answers no unstreamed request: looopy always streams. Above it stands the real proxy
+It is not a model and answers nothing unstreamed but embeddings: looopy always streams. Above it stands the real proxy
 (conftest.py); the bytes of each format are made in wire.py.
 """
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from .wire import Breaks, Calls, Says, Stalls, Stream, Thinks, Turn, stream_for
+from .wire import Breaks, Calls, Says, Stalls, Stream, Thinks, Turn, embeddings_for, stream_for
 
 SCRIPTS: dict[str, Sequence[Turn]] = {
     "text": [[Says("Hello from the upstream.")]],
@@ -40,8 +40,9 @@ SCRIPTS: dict[str, Sequence[Turn]] = {
     ],
     "breaks": [[Says("The answer is"), Breaks()]],
     "stalls": [[Says("One moment"), Stalls()]],
+    "embeddings": [],
 }
-"""Each script is its turns: the first answers the prompt, the second what the tools returned."""
+"""Each script is its turns: the first answers the prompt, the second what the tools returned. Texts to embed need none."""
 
 _TAG = re.compile(rb"\[script ([a-z-]+) ([0-9]+)\]")
 
@@ -128,21 +129,29 @@ class Upstream:
         """One request, one answer; the connection closes behind it, so the body needs no length."""
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             path, headers, content = await _read(reader)
-            stream = stream_for(path)
             tag = _TAG.search(content)
-            if stream is None or tag is None or tag[0] not in self._played:
-                writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-            else:
-                played = self._played[tag[0]]
-                body = json.loads(content)
+            played = self._played.get(tag[0]) if tag else None
+            stream, body = stream_for(path), json.loads(content) if played else {}
+            if played:
                 played.requests.append(Request(path, headers, body))
+            if played and (embeddings := embeddings_for(path, body)):
+                writer.write(_json(embeddings))
+            elif tag and played and stream:
                 turns = SCRIPTS[tag[1].decode()]
                 turn = turns[-1] if stream.has_tool_results(body) else turns[0]
                 await _stream(reader, writer, stream, turn, played)
+            else:
+                writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
+
+
+def _json(answer: object) -> bytes:
+    body = json.dumps(answer).encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:

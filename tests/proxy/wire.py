@@ -1,4 +1,4 @@
-"""Three providers' streaming wire formats, as far as the scripts need them.
+"""Three providers' streaming wire formats, and two for embeddings, as far as the scripts need them.
 
 A turn is a sequence of pieces (`Says`, `Thinks`, `Calls`, `Breaks`, `Stalls`); each `Stream` turns one into
 the server-sent events that its provider would send. upstream.py sends them; nothing here does I/O.
@@ -6,7 +6,9 @@ the server-sent events that its provider would send. upstream.py sends them; not
 
 from __future__ import annotations
 
+import base64
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -255,3 +257,33 @@ def _words(text: str) -> list[str]:
 
 def _halves(text: str) -> tuple[str, str]:
     return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+def vector_for(text: str) -> list[float]:
+    """What every text is embedded as: numbers that a 32-bit float holds."""
+    return [float(len(text)), text.count("a") / 2, 0.25]
+
+
+def embeddings_for(path: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    """The answer to a request for embeddings; None where it is for something else."""
+    if path.endswith("/embeddings"):
+        return _openai_embeddings(body)
+    if ":batchEmbedContents" in path:
+        texts = [request["content"]["parts"][0]["text"] for request in body["requests"]]
+        return {"embeddings": [{"values": vector_for(text)} for text in texts]}
+    return None
+
+
+def _openai_embeddings(body: dict[str, Any]) -> dict[str, Any]:
+    vectors = [vector_for(text) for text in body["input"]]
+    packed = body.get("encoding_format") == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(array("f", vector)).decode() if packed else vector,
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS}
+    return {"object": "list", "data": data, "model": body["model"], "usage": usage}
