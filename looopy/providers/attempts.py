@@ -16,7 +16,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from looopy import threads
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, redact
 from looopy.events import (
     ContentDelta,
     ContentReset,
@@ -25,12 +25,8 @@ from looopy.events import (
     LLMResponse,
     LLMRetry,
     ThoughtDelta,
-    ToolCallDelta,
 )
 from looopy.ports import LLMProvider
-
-Piece: TypeAlias = ContentDelta | ThoughtDelta | ToolCallDelta
-"""A piece of an answer."""
 
 
 @dataclass(slots=True)
@@ -49,16 +45,6 @@ class Shown:
 
     def __bool__(self) -> bool:
         return bool(self.text or self.thoughts or self.calls)
-
-    def add(self, piece: Piece) -> None:
-        """It was shown."""
-        match piece:
-            case ContentDelta(delta=delta):
-                self.text.append(delta)
-            case ThoughtDelta(delta=delta):
-                self.thoughts.append(delta)
-            case _:
-                self.calls = True
 
     def forget(self) -> None:
         """All was taken back."""
@@ -127,6 +113,7 @@ class _Subscription:
         "_loop",
         "_observer",
         "_over",
+        "_running",
         "_scheduler",
         "_shown",
         "_then",
@@ -143,15 +130,17 @@ class _Subscription:
         self._current = SerialDisposable()
         self._call_off: Callable[[], None] | None = None
         self._shown = Shown()
-        self._held: list[Piece] = []
+        self._held: list[LLMEvent] = []
         self._failed = 0  # requests before this attempt
         self._inner = 0  # requests that failed inside this attempt, as wrappers within have told
-        self._over = False
+        self._running: Attempt | None = None
+        self._over = False  # answered, or left
 
     def begin(self, attempt: Attempt) -> None:
         """Make a request, unless nobody listens any more."""
         if self._over:
             return
+        self._running = attempt
         self._inner = 0
         self._held.clear()
         single = SingleAssignmentDisposable()
@@ -167,7 +156,7 @@ class _Subscription:
             events.subscribe,
             partial(self._on_next, attempt),
             partial(self._go_on, attempt),
-            self._observer.on_completed,
+            partial(self._completed, attempt),
             scheduler=self._scheduler,
         )
 
@@ -180,38 +169,50 @@ class _Subscription:
 
     def _on_next(self, attempt: Attempt, event: LLMEvent) -> None:
         match event:
-            case ContentDelta() | ThoughtDelta() | ToolCallDelta():
-                if attempt.hold:
-                    self._held.append(event)
-                    return
-                self._shown.add(event)
+            case ContentDelta(delta=delta) if not attempt.hold:  # first, since there are thousands of them
+                self._shown.text.append(delta)
+            case LLMResponse():
+                self._answered(attempt, event)
+                return
             case LLMRetry():
                 self._inner += 1
                 event = replace(event, attempt=event.attempt + self._failed)
-            case ContentReset():
+            case ContentReset() if attempt.hold:
                 self._held.clear()
-                if attempt.hold:
-                    return
-                self._shown.forget()
-            case _:
-                self._answered(attempt, event)
                 return
+            case ContentReset():
+                self._shown.forget()
+            case _ if attempt.hold:
+                self._held.append(event)
+                return
+            case ThoughtDelta(delta=delta):
+                self._shown.thoughts.append(delta)
+            case _:
+                self._shown.calls = True
         self._observer.on_next(event)
 
     def _answered(self, attempt: Attempt, response: LLMResponse) -> None:
         try:
             taken = attempt.take(response, self._shown)
         except Exception as error:  # noqa: BLE001  it will not do, or a function that the user gave is broken
+            self._running = None
             self._current.disposable = Disposable()
             self._go_on(attempt, error)
             return
         for piece in self._held:
             self._observer.on_next(piece)
-        self._observer.on_next(replace(taken, attempts=taken.attempts + self._failed))
+        self._over = True
+        if self._failed:
+            taken = replace(taken, attempts=taken.attempts + self._failed)
+        self._observer.on_next(taken)
+
+    def _completed(self, attempt: Attempt) -> None:
+        if attempt is self._running:  # else its answer would not do, and it has not heard of that yet
+            self._observer.on_completed()
 
     def _go_on(self, failed: Attempt, error: Exception) -> None:
         try:
-            following = self._then(error, self._shown)
+            following = error if self._over else self._then(error, self._shown)
         except Exception as bug:  # noqa: BLE001  of a function that the user gave
             following = bug
         if isinstance(following, Exception):
@@ -229,10 +230,8 @@ class _Subscription:
         if following.over:
             self._shown.forget()
             self._observer.on_next(ContentReset())
-        if following.seconds:
-            threads.on_loop(self._loop, partial(self._wait, following))
-        else:
-            self.begin(following)
+        # By a timer also where there is nothing to wait for: a thousand failures at once must not be a thousand calls deep.
+        threads.on_loop(self._loop, partial(self._wait, following))
 
     def _wait(self, attempt: Attempt) -> None:
         if not self._over:
@@ -251,7 +250,10 @@ def check_provider(wrapper: str, provider: object, mend: str) -> None:
         ConfigurationError: it was not.
     """
     if isinstance(provider, type) or not callable(getattr(provider, "call", None)):
-        given = f"the class {provider.__name__}" if isinstance(provider, type) else repr(provider)
+        if isinstance(provider, type):
+            given = f"the class {provider.__name__}"
+        else:
+            given = redact(repr(provider)) if isinstance(provider, str) else f"a {type(provider).__name__}"
         raise ConfigurationError(
             f"{wrapper}: {given} is no provider; it takes an object with call(request), {mend}",
             argument="provider",

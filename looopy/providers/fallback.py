@@ -22,7 +22,8 @@ MidStream = Literal["fail", "restart", "continue"]
 """What happens when a model breaks off after it has shown something."""
 
 GO_ON = (
-    "Your answer was cut off. Go on exactly where it stops: repeat nothing of it, and say nothing about this."
+    "Your answer was cut off. Go on exactly where it stops, with a space first if one belongs there; "
+    "repeat nothing of it, and say nothing about this."
 )
 """What a model is told that is to go on with another's answer."""
 
@@ -144,7 +145,9 @@ class _Turn:
         fallback, candidate = self._fallback, self._candidates[self._place]
         over = fallback.mid_stream == "restart" or shown.calls
         text, thoughts = ("", "") if over else ("".join(shown.text), "".join(shown.thoughts))
-        request = replace(self._request, model=candidate.model)
+        request = self._request
+        if candidate.model != request.model:
+            request = replace(request, model=candidate.model)
         if text.strip():
             # Not with the text as the last message: newer models of Anthropic refuse to go on from one.
             more = (Message.assistant(text), Message.user(GO_ON))
@@ -170,9 +173,16 @@ class _Turn:
         if (shown and fallback.mid_stream == "fail") or not (refused or isinstance(error, fallback.on)):
             return error
         if self._last:
-            return error if shown else self._passing or error
+            return error if shown else self._worth_most(error)
         self._place += 1
         return self.attempt(shown)
+
+    def _worth_most(self, last: Exception) -> Exception:
+        """Of all failures the one that says most about whether to ask again later."""
+        if self._passing is None or self._passing is last:
+            return last
+        self._passing.__cause__ = last  # a traceback shows both
+        return self._passing
 
     @property
     def _last(self) -> bool:
