@@ -491,7 +491,9 @@ def test_a_provider_that_is_async_is_told_so_at_each_attempt():
 
 def again_and_again(*answers: Answer) -> LLMRig:
     model = ScriptedModel(*answers, otherwise=lambda _: answers[-1])
-    return LLMRig(Retry(model), asked=lambda: len(model.requests), open=lambda: model.open_calls)
+    return LLMRig(
+        Retry(model, jitter=lambda: 0.0), asked=lambda: len(model.requests), open=lambda: model.open_calls
+    )
 
 
 @pytest.mark.parametrize("check", llm_provider_contract)
