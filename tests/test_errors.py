@@ -255,6 +255,28 @@ def test_redact_never_leaves_a_key_of_a_known_shape(shape: str, body: str, aroun
     assert "***" in shown
 
 
+PIECES = st.sampled_from((
+    "sk-", "sk_", "pk_live_", "rk_test_", "xai-", "gsk_", "hf_", "gho_", "github_pat_", "glpat-",
+    "xoxb-", "AIza", "AKIA", "eyJ", "Bearer", "BASIC", "api_key", "apiKey", "api-", "ap\u0130key",
+    "api\u212aey", "access_to", "acce\u017fs_token", "ken", "client_se", "cret", "://", ":", "=", "@",
+    "/", "?", "a", "A1", "0123456789ABCDEF", "aaaaaaaaaaaaa", "Zz9", ".", "-", "_", "é", " ", "\n", "'",
+    '"', "\ud83d"
+))  # fmt: skip
+
+
+@given(text=st.lists(PIECES, max_size=14).map("".join))
+@example(text="api_key://ACCESS-TOKENeyJaaaa@ghp_api_key")
+@example(text="api\u212aey=a1")
+def test_redact_passes_over_no_place_where_its_pattern_fits(text: str) -> None:
+    """It tries the pattern near certain signs only; each credential has one."""
+    whole_pattern = errors._SECRET
+    everywhere = whole_pattern.sub(
+        lambda found: f"{found['scheme'] or found['name'] or found['url'] or ''}***", text
+    )
+
+    assert redact(text) == everywhere
+
+
 @given(text=st.text())
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     assert redact(redact(text)) == redact(text)
