@@ -52,7 +52,7 @@ _KEY = r"""
 _SECRET = re.compile(
     rf"""
     (?P<scheme>(?i:\b(?:bearer|basic)\s+)){_WORD}[\w\-.~+/]+=*
-    |(?P<name>(?i:\b(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
+    |(?P<name>(?<![A-Za-z0-9])(?i:(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
     |(?P<url>://)[^\s/?#]+(?=@)
     |(?<![A-Za-z0-9])(?:{_KEY})
     """,

@@ -176,6 +176,7 @@ def test_what_a_store_or_a_tool_says_is_passed_on_without_its_credentials(error:
         ("authorization: bearer 0123456789==", "authorization: bearer ***"),
         ("Authorization: Basic dXNlcjpwYXNz", "Authorization: Basic ***"),
         ("x-api-key: a8s7d6f5", "x-api-key: ***"),
+        ("OPENAI_API_KEY=a8s7d6f5", "OPENAI_API_KEY=***"),
         ("{'api_key': 'a8s7d6f5', 'b': 1}", "{'api_key': '***', 'b': 1}"),
         ("https://user:pa55@host/x", "https://***@host/x"),
         ("redis://:p@ss@host:6379/0", "redis://***@host:6379/0"),
