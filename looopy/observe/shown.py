@@ -1,0 +1,169 @@
+"""One text or one value as a trace may show it: no credential, not too long, and valid JSON.
+
+`text` and `value` know nothing of messages or spans; `content.py` arranges what they write. Both take a limit in characters, and `allow`: what the
+user's redaction hook makes of a text, which comes first. Then credentials are hidden, and only then a text is cut, since half a credential
+looks like none. Whatever stands in square brackets is a remark of looopy's own.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeAlias, cast
+
+from pydantic_core import from_json, to_json
+
+from looopy.errors import redact
+from looopy.messages import JSON, whole
+
+Allow: TypeAlias = Callable[[str], str]
+"""What the user's redaction hook makes of a text."""
+
+
+def text(said: str, limit: int, allow: Allow | None = None) -> str:
+    """The text, cut after `limit` characters with a remark that says of how many."""
+    if allow is not None:
+        said = allow(said)
+    seen = said[: limit + _MARGIN]
+    hidden = redact(seen)
+    if len(seen) < len(said):
+        hidden = hidden[:-_MARGIN]
+    elif len(hidden) <= limit:
+        return whole(hidden)
+    hidden = hidden[:limit]
+    return whole(f"{hidden}… [cut: {len(hidden):,} of {len(said):,} characters shown]")
+
+
+_MARGIN = 4_096
+"""Characters that are looked at behind the limit, and not shown: a credential that begins before the limit is hidden whole."""
+
+
+def quoted(shown: str) -> str:
+    """A text that can be encoded, as a JSON string."""
+    return to_json(shown).decode()
+
+
+def short(name: str) -> str:
+    """A name or an id. The hook does not see it, so that a call and its result stay a pair."""
+    return text(name, _LABEL)
+
+
+def label(name: str) -> str:
+    """As `short`, as a JSON string."""
+    return _label(name) if len(name) <= _LABEL else quoted(short(name))
+
+
+@lru_cache(maxsize=1_024)
+def _label(name: str) -> str:
+    return quoted(short(name))
+
+
+_LABEL = 128
+
+
+def address(url: str) -> str:
+    """A URL that opens nothing: without user, password, query and fragment."""
+    return _QUERY.sub("?***", _USER.sub("://***@", url))
+
+
+_USER = re.compile(r"://[^/?#]*@")
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+
+
+def value(given: JSON, limit: int, allow: Allow | None = None) -> str:
+    """The value as JSON. Of one that is longer than `limit`, entries, items and texts are left out at its end; a dict stays a dict.
+
+    What has no JSON form is shown as text, a credential by its key (`api_key`) or by its looks as `***`.
+    """
+    if allow is None:
+        try:
+            written = to_json(
+                given, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True
+            ).decode()
+        except ValueError:  # cyclic, too deep, half an emoji
+            return _Walk(limit, allow).value(given)
+        # In JSON without escapes each text stands as it is, so that whoever finds no credential in the whole finds none in a part.
+        if len(written) <= limit and "\\" not in written and redact(written) == written:
+            return written
+    return _Walk(limit, allow).value(given)
+
+
+class _Walk:
+    """Writes a value until its room is used up."""
+
+    __slots__ = ("_allow", "_room")
+
+    def __init__(self, room: int, allow: Allow | None) -> None:
+        self._room = room
+        self._allow = allow
+
+    def value(self, given: object, level: int = 0) -> str:
+        match given:
+            case str():
+                return self._spend(quoted(text(given, max(self._room, 0), self._allow)))
+            case dict() | list() | tuple() if level >= _LEVELS:
+                return self._spend(quoted(f"[cut: nested deeper than {_LEVELS} levels]"))
+            case dict():
+                return self._entries(cast("dict[object, object]", given), level)
+            case list() | tuple():
+                return self._items(cast("Sequence[object]", given), level)
+            case None | bool() | int():
+                return self._spend(self._number(given))
+            case float() if math.isfinite(given):
+                return self._spend(self._number(given))
+            case _:
+                return self.value(_plain(given), level)
+
+    def _spend(self, written: str) -> str:
+        self._room -= len(written) + 1
+        return written
+
+    def _number(self, given: float | None) -> str:
+        written = to_json(given).decode()
+        fits = len(written) <= max(self._room, _LABEL)
+        return written if fits else quoted(f"[cut: a number of {len(written):,} digits]")
+
+    def _entries(self, given: Mapping[object, object], level: int) -> str:
+        self._room -= 2
+        written: list[str] = []
+        for key, inner in tuple(given.items()):
+            if self._room <= 0:
+                written.append(f'"…":"[cut: {len(written):,} of {len(given):,} entries shown]"')
+                break
+            name = key if isinstance(key, str) else str(_plain(key))
+            hidden = names_credential(name[:_LABEL]) and isinstance(inner, str | float | int) and inner != ""
+            entry = self._spend(label(name))
+            written.append(f"{entry}:{self._spend(_HIDDEN) if hidden else self.value(inner, level + 1)}")
+        return f"{{{','.join(written)}}}"
+
+    def _items(self, given: Sequence[object], level: int) -> str:
+        self._room -= 2
+        written: list[str] = []
+        for inner in tuple(given):
+            if self._room <= 0:
+                written.append(f'"[cut: {len(written):,} of {len(given):,} items shown]"')
+                break
+            written.append(self.value(inner, level + 1))
+        return f"[{','.join(written)}]"
+
+
+_LEVELS = 180
+"""As deep as a value in an event may be."""
+
+_HIDDEN = '"***"'
+
+
+def _plain(given: object) -> JSON:
+    """What pydantic makes of a value that is none of JSON's; at worst its type's name."""
+    try:
+        return from_json(to_json(given, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True))
+    except ValueError:
+        return f"[{type(given).__name__} without a JSON form]"
+
+
+@lru_cache(maxsize=1_024)
+def names_credential(key: str) -> bool:
+    """Whether what stands under a key is a credential, by the rule that texts are judged by."""
+    return redact(f"{key}=x0").endswith("=***")
