@@ -92,7 +92,8 @@ def _attributes(out: list[bytes], tag: bytes, attributes: Mapping[str, Attribute
             out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, head, raw)
         else:
             content = _VALUES.get(type(value), _other)(value)
-            out += (tag, _varint(len(key) + len(content)), key, content)
+            size = len(key) + len(content)
+            out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, content)
 
 
 def _pairs(tag: bytes, attributes: Mapping[str, AttributeValue]) -> bytes:
@@ -106,21 +107,26 @@ def _bool(value: bool) -> bytes:
 
 
 def _int(value: int) -> bytes:
-    if value not in _INT_64:
+    if 0 <= value < _SHORT:
+        number = _VARINTS[value]
+    elif value in _INT_64:
+        number = _varint(value & _MASK)
+    else:
         return _other(value)
-    number = _varint(value & _MASK)
-    return b"\x12" + _VARINTS[1 + len(number)] + b"\x18" + number
+    return _INT_HEADS[len(number)] + number
 
 
 def _float(value: float) -> bytes:
-    return b"\x12\x09" + _DOUBLE(0x21, value)
+    return _FLOAT(b"\x12\x09\x21", value)
 
 
 def _other(value: object) -> bytes:
     return _block(b"\x12", _any(value, _DEPTH))
 
 
+_FLOAT = Struct("<3sd").pack
 _DOUBLE = Struct("<Bd").pack
+_INT_HEADS = [bytes((0x12, 1 + size, 0x18)) for size in range(11)]
 _VALUES: Mapping[type, Callable[[Any], bytes]] = {bool: _bool, int: _int, float: _float}
 
 
