@@ -96,7 +96,7 @@ class OTLPExporter(SpanExporter):
         endpoint: the whole URL for traces, such as "http://localhost:4318/v1/traces".
         headers: sent with each request. Never shown.
         timeout: seconds for one batch, with all it takes.
-        compression: "gzip" makes a batch about five times smaller, for some CPU.
+        compression: "gzip" makes a batch several times smaller, for some CPU.
         certificate: file of the authority that signed the server's certificate.
         client_key: file of the key to `client_certificate`.
         client_certificate: file of the certificate to show to the server.
@@ -144,7 +144,7 @@ class OTLPExporter(SpanExporter):
         self._target = Target(
             url=shown(to.url),
             settings=settings,
-            langfuse=langfuse or "langfuse" in to.url,
+            langfuse=langfuse or any(sign in to.url for sign in ("langfuse", "/api/public/otel")),
             authorized="authorization" in to.headers,
             seconds=timeout,
             secrets=to.secrets,
@@ -220,9 +220,8 @@ class OTLPExporter(SpanExporter):
             spans: ended spans.
             retry: whether to try again, within `timeout`, what may work in a moment.
         """
-        token = attach(
-            set_value(SUPPRESS, True)
-        )  # else an instrumented HTTP client would trace the sending of traces
+        # Else an instrumented HTTP client would trace the sending of traces.
+        token = attach(set_value(SUPPRESS, True))
         try:
             return self._deliver(spans, retry=retry)
         except Exception as error:  # noqa: BLE001  whatever it is: the batch's thread must live on
@@ -287,9 +286,7 @@ class OTLPExporter(SpanExporter):
             return Failure(
                 "too-large", f"a span of {len(request.body):,} bytes is never sent: capture less content"
             )
-        body = (
-            gzip.compress(request.body, 1) if self._gzip else request.body
-        )  # fast: it is a fifth of the size even so
+        body = gzip.compress(request.body, 1) if self._gzip else request.body  # fast, and much of it is text
         process = self._process()
         was_unreachable = process.unreachable
         wait = _FIRST_WAIT

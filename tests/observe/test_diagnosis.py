@@ -73,7 +73,7 @@ def test_a_missing_or_refused_credential(receiver, code, options, text):
 
 
 def test_langfuse_is_known_by_its_url_also_when_the_standard_variables_name_it(receiver):
-    kind, text = answered(receiver, status(401), "/langfuse/api/public/otel/v1/traces", settings=BASE)
+    kind, text = answered(receiver, status(401), "/api/public/otel/v1/traces", settings=BASE)
     assert kind == "unauthorized"
     assert "(authorization=Basic%20…, the base64 of public:secret key; a space is written %20)" in text
 
