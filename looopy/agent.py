@@ -221,9 +221,7 @@ class AgentLoop:
             raise NotResumable(f"there is no stored task {task_id!r}", task_id=task_id)
         return state
 
-    def _execution(
-        self, state: LoopState, opening: Sequence[Event], caller: Caller, deps: Any
-    ) -> Execution:
+    def _execution(self, state: LoopState, opening: Sequence[Event], caller: Caller, deps: Any) -> Execution:
         request = LLMRequest(
             messages=(),
             session_id=state.session_id or state.task_id,

@@ -89,6 +89,6 @@ def watcher() -> Watcher | None:
 
 def watch_with(new: Watcher | None) -> Watcher | None:
     """Let this one watch the runs that begin from now on, or nobody; returns who did before."""
-    global _watcher  # noqa: PLW0603  one for the process, and only `looopy.observe` sets it
+    global _watcher
     before, _watcher = _watcher, new
     return before

@@ -1,1 +1,40 @@
-"""What a run looks like from outside: each signal is a fold of the run's events."""
+"""What runs look like from outside: traces, metrics and logs in OpenTelemetry's words, each a fold of a run's events.
+
+`instrument()` is the one call that switches it on (`instrumentation.py`). Then `spans.py`, `metrics.py` and `logs.py` fold the events of each run,
+`content.py` says what of a conversation is shown, and `pipeline.py` where it goes: `otlp.py` sends, `langfuse/` is what is special there.
+`timeline.py` needs none of it: it draws a run from its events alone. Nothing here is loaded by `import looopy`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from looopy.observe.instrumentation import Instrumentation, instrument
+    from looopy.observe.langfuse.experiment import task_of
+    from looopy.observe.langfuse.scores import score, trace_url
+    from looopy.observe.otlp import OTLPExporter
+
+_AT_FIRST_USE = {
+    "Instrumentation": "instrumentation",
+    "OTLPExporter": "otlp",
+    "instrument": "instrumentation",
+    "score": "langfuse.scores",
+    "task_of": "langfuse.experiment",
+    "trace_url": "langfuse.scores",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What needs OpenTelemetry's SDK or an HTTP client is loaded when it is first used."""
+    if name not in _AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_AT_FIRST_USE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+__all__ = ["Instrumentation", "OTLPExporter", "instrument", "score", "task_of", "trace_url"]

@@ -24,6 +24,9 @@ _log = logging.getLogger("looopy.observe")
 Where: TypeAlias = Literal["system", "user", "assistant", "reasoning", "tool-arguments", "tool-result"]
 """Whose words a text is: the instructions, a person's, the model's, its thoughts, what it gives a tool, what a tool gives back."""
 
+Redaction: TypeAlias = Callable[[str, Where], str]
+"""Is given a text and whose it is, and returns what a trace shows instead."""
+
 Shelf: TypeAlias = dict[object, tuple[object, str]]
 """What was written before, by what it was written of, with whatever must live as long as it lies here."""
 
@@ -47,7 +50,7 @@ class Content:
         ConfigurationError: a limit is too small, or `redact` is a coroutine function.
     """
 
-    redact: Callable[[str, Where], str] | None = None
+    redact: Redaction | None = None
     max_chars: int = 16_384
     max_total: int = 262_144
     _shared: Shelf = field(default_factory=Shelf, init=False, repr=False, compare=False)
@@ -73,7 +76,7 @@ class Content:
         assert self.redact is not None
         try:
             shown = cast("object", self.redact(said, where))
-        except Exception as error:  # noqa: BLE001  whatever a hook does, the run goes on
+        except Exception as error:
             return self._dropped(f"raised {type(error).__name__}")
         if isinstance(shown, str):
             return shown
@@ -144,6 +147,16 @@ class Transcript:
     def result(self, result: JSON) -> str:
         """`gen_ai.tool.call.result`: what the model reads, a text as it is and everything else as JSON."""
         return self._within(self._total, (text if isinstance(result, str) else value, result, "tool-result"))
+
+    def line(self, message: Message) -> str:
+        """What a message says, as plain text: for backends that list runs by their question and answer."""
+        return self._within(
+            self._total, (text, message.text, "user" if message.role == "user" else "assistant")
+        )
+
+    def failure(self, said: str) -> str:
+        """What a failure says: it may quote what it failed on."""
+        return self._within(self._total, (text, said, "tool-result"))
 
     def _message(self, message: Message) -> str:
         # By identity, since a message has no hash; it is kept, so that no other one gets its id.

@@ -164,7 +164,7 @@ def _shown(value: object) -> str:
         return (
             hex(value) if isinstance(value, int) else str(value)
         )  # Python refuses to print a giant in decimal
-    except Exception as error:  # noqa: BLE001  what cannot be printed is not worth the span
+    except Exception as error:
         return f"<{type(value).__name__}: {words(error)}>"
 
 
@@ -307,7 +307,7 @@ def encode(
                 siblings = groups.setdefault(_resource(resource), {}).setdefault(_scope(scope), [])
                 known[id(resource), id(scope)] = siblings
             siblings.append(content)
-        except Exception as error:  # noqa: BLE001  one span that is none must not lose the others
+        except Exception as error:
             encoded.broken.append(error)
     encoded.requests += _packed(groups, size)
     return encoded
@@ -317,7 +317,7 @@ def _guarded(rewrite: Rewrite, mishaps: list[Exception]) -> Rewrite:
     def guarded(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
         try:
             return rewrite(attributes)
-        except Exception as error:  # noqa: BLE001  a user's function
+        except Exception as error:
             mishaps.append(error)
             return {}
 

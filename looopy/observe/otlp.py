@@ -224,7 +224,7 @@ class OTLPExporter(SpanExporter):
         token = attach(set_value(SUPPRESS, True))
         try:
             return self._deliver(spans, retry=retry)
-        except Exception as error:  # noqa: BLE001  whatever it is: the batch's thread must live on
+        except Exception as error:
             failure = of_error(self._target, error)
             return Delivery(0, len(spans), 0, failure.words, (replace(failure, spans=len(spans)),))
         finally:
@@ -308,7 +308,7 @@ class OTLPExporter(SpanExporter):
     def _attempt(self, process: _Process, body: bytes, deadline: float) -> _Taken | Failure:
         try:
             answer = self._post(process, body, deadline)
-        except Exception as error:  # noqa: BLE001  the client's own errors are many, and each is a reason
+        except Exception as error:
             return of_error(self._target, error)
         return of_answer(self._target, answer) or _taken(answer)
 
@@ -374,7 +374,7 @@ def _taken(answer: Answer) -> _Taken:
 
             partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
             rejected, message = partial.rejected_spans, partial.error_message
-    except Exception:  # noqa: BLE001  it said 2xx; what else it said is nothing that we know
+    except Exception:
         rejected, message = 0, ""
     return _Taken(answer.status, max(0, rejected), message)
 

@@ -17,9 +17,8 @@ from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
-from observe.receiver import SECONDS, Span, decode_spans
-
 from looopy.observe.langfuse import Account
+from observe.receiver import SECONDS, Span, decode_spans
 
 PROJECT = "prj-1"
 

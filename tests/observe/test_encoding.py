@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observe.receiver import decode_spans
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,6 +19,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from looopy.observe.encoding import encode
+from observe.receiver import decode_spans
 
 TEXT = st.text(max_size=12) | st.text(st.characters(codec="ascii"), min_size=120, max_size=140)
 ODD_TEXT = st.text(st.characters(exclude_categories=()), max_size=8)  # with halves of surrogate pairs

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from observe.langfuse_server import login
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
 from looopy import ConfigurationError
 from looopy.observe.langfuse import Account
+from observe.langfuse_server import login
 
 KEYS = {"LANGFUSE_PUBLIC_KEY": "pk-lf-1234", "LANGFUSE_SECRET_KEY": "sk-lf-5678"}
 ACCOUNT = Account(public_key="pk-lf-1234", secret_key="sk-lf-5678")

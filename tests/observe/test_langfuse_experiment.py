@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from langfuse import Evaluation, get_client
-from observe.langfuse_server import LangfuseServer
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from reactivex import Observable
@@ -17,6 +16,7 @@ from looopy.events import LLMEvent
 from looopy.observe.langfuse import attach, task_of
 from looopy.ports import LLMRequest
 from looopy.testing import ScriptedModel, calls, says
+from observe.langfuse_server import LangfuseServer
 
 
 class Spanned:

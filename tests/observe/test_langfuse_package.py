@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from langfuse import Langfuse, get_client, propagate_attributes
 from langfuse._client.span_processor import LangfuseSpanProcessor
-from observe.langfuse_server import LangfuseServer
-from observe.receiver import tree
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,6 +24,8 @@ import looopy.observe.langfuse
 from looopy import MissingExtra
 from looopy.observe.langfuse import Mask, attach
 from looopy.observe.otlp import OTLPExporter
+from observe.langfuse_server import LangfuseServer
+from observe.receiver import tree
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from observe.langfuse_server import LangfuseServer
 
 from looopy import AgentLoop, ConfigurationError
 from looopy.errors import LangfuseFailed, WrongThread
 from looopy.observe.langfuse import Account, Reply, score, trace_url
 from looopy.testing import ScriptedModel, says
+from observe.langfuse_server import LangfuseServer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

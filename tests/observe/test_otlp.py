@@ -13,6 +13,13 @@ import time
 
 import httpx
 import pytest
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from looopy.errors import ConfigurationError
+from looopy.observe.otlp import OTLPExporter, probe
 from observe.receiver import (
     CLOSES,
     GARBAGE,
@@ -26,13 +33,6 @@ from observe.receiver import (
     status,
     tree,
 )
-from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-
-from looopy.errors import ConfigurationError
-from looopy.observe.otlp import OTLPExporter, probe
 
 FAILURE, SUCCESS = SpanExportResult.FAILURE, SpanExportResult.SUCCESS
 

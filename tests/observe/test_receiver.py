@@ -6,7 +6,6 @@ import http.client
 import logging
 
 import pytest
-from observe.receiver import HTML, Link, Receiver, Span, status, tree
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -16,6 +15,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from observe.receiver import HTML, Link, Receiver, Span, status, tree
 
 RESOURCE = Resource({"service.name": "test"})
 

@@ -91,6 +91,10 @@ class Account:
         """Where spans go by OTLP over HTTP. (Langfuse takes traces alone: metrics it would discard, logs it has no place for.)"""
         return f"{self.base_url}/api/public/otel/v1/traces"
 
+    def trace_url(self, trace_id: str) -> str:
+        """Where a person looks at a trace: a page of Langfuse that knows the project."""
+        return f"{self.base_url}/trace/{trace_id}"
+
     @property
     def headers(self) -> dict[str, str]:
         """What authenticates, and asks for spans to be shown at once."""

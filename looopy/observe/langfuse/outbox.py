@@ -145,7 +145,7 @@ class Outbox:
             client = httpx.Client(
                 base_url=self._account.base_url, headers=self._account.headers, timeout=SECONDS
             )
-        except Exception as error:  # noqa: BLE001  a proxy's address or certificates that the environment names and nobody can read
+        except Exception as error:
             with self._lock:
                 self._working = False
             self._fail_all(LangfuseFailed(f"no HTTP client can be made for Langfuse: {words(error)}"))
@@ -192,7 +192,7 @@ def _answer(client: httpx.Client, account: Account, method: str, path: str, body
         wait = float(tried)
         try:
             response = client.request(method, path, json=body)
-        except Exception as error:  # noqa: BLE001  whatever the HTTP client raises: there is no answer
+        except Exception as error:
             failed = LangfuseFailed(
                 f"no answer from Langfuse at {account.base_url}: {account.hide(words(error))}; is LANGFUSE_BASE_URL right, and the server up?"
             )

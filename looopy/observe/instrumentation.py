@@ -1,0 +1,321 @@
+"""`instrument`: the one call that switches tracing, metrics and logs on for every agent of the process.
+
+It decides what is recorded (`spans.py`, `metrics.py`, `logs.py`) and puts itself in the place where runs begin (`looopy.watcher`). Where the spans
+go is `pipeline.py`, which alone knows OpenTelemetry's SDK.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+from reactivex import Observable, Observer, abc
+
+from looopy import watcher
+from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
+from looopy.observe import attributes
+from looopy.observe.content import Content, Redaction
+from looopy.observe.logs import RunLog, logger
+from looopy.observe.metrics import Instruments
+from looopy.observe.options import Options, wanted
+from looopy.observe.pipeline import Pipeline
+from looopy.observe.spans import RunSpans, Spans
+from looopy.setup import Setup
+from looopy.state import LoopState
+from looopy.watcher import Caller, Watched
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+_log = logging.getLogger("looopy.observe")
+_GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
+_PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
+"""What nobody here looks at; there are thousands of them."""
+
+
+_lock = threading.Lock()
+_newest: Instrumentation | None = None
+
+
+def instrument(
+    *,
+    capture_content: bool | None = None,
+    redact: Redaction | None = None,
+    max_content_chars: int = 16_384,
+    legacy_attributes: bool = False,
+    exporters: Sequence[SpanExporter] | None = None,
+    console: bool = False,
+    langfuse: bool | Literal["package", "otlp"] | None = None,
+    service_name: str = "",
+    environment: str = "",
+    release: str = "",
+    sample_rate: float | None = None,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+) -> Instrumentation:
+    """Record the runs that begin from now on: traces, metrics and logs, for every agent of the process.
+
+    With nothing passed, the environment decides: `OTEL_EXPORTER_OTLP_ENDPOINT` and the other variables of OpenTelemetry send OTLP over HTTP,
+    `LANGFUSE_PUBLIC_KEY` and `LANGFUSE_SECRET_KEY` send to Langfuse. Spans are sent in batches by a thread of their own, and what is left at
+    the end of the program. Whatever happens to them, no run notices; what is lost is said once, with the mend, to the logger `looopy.observe`.
+
+    A second call with the same arguments changes nothing. One with others takes the place of the first, whose spans are sent.
+
+    Args:
+        capture_content: whether prompts, answers, arguments and results go on the spans; left out, the variable
+            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT decides, and else they do not.
+        redact: is given each text before it goes on a span, and where it stands, and returns what shall stand there.
+        max_content_chars: longer texts are cut, with a mark.
+        legacy_attributes: also the names that were in use before 2025, such as `gen_ai.system` and `gen_ai.usage.prompt_tokens`.
+        exporters: where to send spans, instead of where the environment says; `()` for nowhere.
+        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend.
+        langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
+            by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
+        service_name: OTEL_SERVICE_NAME, else "looopy".
+        environment: `deployment.environment.name`; left out, LANGFUSE_TRACING_ENVIRONMENT.
+        release: of your program; left out, LANGFUSE_RELEASE.
+        sample_rate: the share of traces that are recorded, 0 to 1; left out, OTEL_TRACES_SAMPLER, and else all.
+        tracer_provider: your own; left out, the global one if there is one, and else one that is made here and becomes the global one.
+        meter_provider: the same for metrics. Where there is none, metrics are sent if OTLP is.
+
+    Returns:
+        What can send all there is (`flush`), and switch recording off again (`shutdown`, or the end of a `with`).
+
+    Raises:
+        ConfigurationError: an argument or a variable cannot work; the message says which and the mend.
+        MissingExtra: a package is needed that is not installed.
+    """
+    global _newest  # noqa: PLW0603  one for the process
+    options = Options(
+        content=Content(redact=redact, max_chars=max_content_chars) if wanted(capture_content) else None,
+        legacy_attributes=legacy_attributes,
+        exporters=None if exporters is None else tuple(exporters),
+        console=console,
+        langfuse=langfuse,
+        service_name=service_name,
+        environment=environment,
+        release=release,
+        sample_rate=sample_rate,
+        tracer_provider=tracer_provider,
+        meter_provider=meter_provider,
+    )
+    options.check()
+    with _lock:
+        before = _newest
+        if before is not None and before.options == options and not before.over:
+            return before
+        new = Instrumentation(options, Pipeline(options))
+        _newest = new
+        watcher.watch_with(new)
+    if before is not None:
+        before.give_way(new)
+    return new
+
+
+class Instrumentation:
+    """Recording that is on; `instrument` makes it.
+
+    Attributes:
+        options: what `instrument` was given.
+        over: whether it is switched off.
+    """
+
+    def __init__(self, options: Options, pipeline: Pipeline) -> None:
+        self.options = options
+        self.over = False
+        self._pipeline = pipeline
+        self._watches: set[_Watch] = set()
+        self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
+        pipeline.open()
+        self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
+        atexit.register(self.shutdown)
+
+    def __repr__(self) -> str:
+        state = "off" if self.over else self._pipeline.where or "nowhere"
+        return f"<looopy.observe: {state}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+
+    @property
+    def delivered(self) -> int:
+        """How many spans have arrived, as far as the exporters can tell."""
+        return self._pipeline.delivered
+
+    @property
+    def lost(self) -> int:
+        """How many spans have not arrived and never will."""
+        return self._pipeline.lost
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Send what is waiting to be sent, and wait for it; for the end of a test, a job or a request. Blocks: not for an event loop's thread.
+
+        Args:
+            timeout: seconds to wait at most.
+
+        Returns:
+            Whether all of it was sent in that time.
+        """
+        return self._pipeline.flush(timeout)
+
+    def shutdown(self, timeout: float = _GOODBYE) -> None:
+        """Record nothing from now on, and send what is there; later calls do nothing. The spans of runs under way end here, and say so.
+
+        Args:
+            timeout: seconds to wait at most; what is not sent by then is lost, and said.
+        """
+        with _lock:
+            if self.over:
+                return
+            self.over = True
+            if watcher.watcher() is self:
+                watcher.watch_with(None)
+        atexit.unregister(self.shutdown)
+        for watch in tuple(self._watches):
+            watch.end()
+        self._pipeline.shutdown(timeout)
+
+    def give_way(self, new: Instrumentation) -> None:
+        """Let another take over, the spans of runs under way included; what is waiting here is sent by a thread of its own."""
+        with _lock:
+            if self.over:
+                return
+            self.over = True
+        self._pipeline.give_way(new._pipeline)
+        threading.Thread(target=self._pipeline.shutdown, args=(_GOODBYE,), daemon=True).start()
+
+    def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
+        """Take an execution in hand, just before its first event."""
+        try:
+            spans = self._spans.of(setup, state, caller)
+            watch = _Watch(spans, self._folds(setup, state, spans), forget=self._watches.discard)
+        except Exception:
+            # A tracer provider may be anybody's.
+            _log.exception("a run could not be recorded; it goes on unrecorded")
+            return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
+        self._watches.add(watch)
+        account = self._pipeline.account
+        url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
+        return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+
+    def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
+        """What looks at a run's events."""
+        folds: list[Fold] = [spans]
+        if self._instruments is not None:
+            model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
+            address, port = attributes.server(setup.llm_provider)
+            folds.append(
+                self._instruments.run(
+                    agent=state.agent_id,
+                    provider=attributes.provider_name(model),
+                    address=address,
+                    port=port,
+                )
+            )
+        if logger.isEnabledFor(logging.CRITICAL):
+            folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
+        return folds
+
+
+class Fold(Protocol):
+    """Looks at the events of one run, one after the other."""
+
+    def on_event(self, event: Event) -> None:
+        """Fold one in."""
+        ...
+
+    def end(self) -> None:
+        """The stream is torn down; most have heard of the end already."""
+        ...
+
+
+class _Watch:
+    """One run that is recorded: an operator that shows its events to the folds and passes them on."""
+
+    __slots__ = ("_folds", "_forget", "_spans", "setup")
+
+    def __init__(self, spans: RunSpans, folds: Sequence[Fold], *, forget: Callable[[_Watch], None]) -> None:
+        self._spans = spans
+        self._folds = folds
+        self._forget = forget
+        self.setup = spans.setup
+
+    def events(self, source: Observable[Event]) -> Observable[Event]:
+        """The source, subscribed where the agent's span is the current one, and each event shown on its way."""
+        return _Watching(self, source)
+
+    def begin(self, subscribe: Callable[[], abc.DisposableBase]) -> abc.DisposableBase:
+        """Subscribe where the agent's span is the current one."""
+        return self._spans.within().run(subscribe)
+
+    def show(self, event: Event) -> None:
+        """Let the folds see an event."""
+        for fold in self._folds:
+            try:
+                fold.on_event(event)
+            except Exception:
+                # A span processor, a sampler or a meter may be anybody's; the run is not theirs to break.
+                _log.exception("%s could not be recorded; the run goes on", event.kind)
+
+    def end(self) -> None:
+        """Nothing more will be seen of this run."""
+        self._forget(self)
+        for fold in self._folds:
+            try:
+                fold.end()
+            except Exception:
+                _log.exception("the end of a run could not be recorded")
+
+
+class _Watching(Observable[Event]):
+    """The events of a run that is watched. It wraps no observer more than it must, since a burst has thousands of events."""
+
+    def __init__(self, watch: _Watch, source: Observable[Event]) -> None:
+        super().__init__()
+        self._watch = watch
+        self._source = source
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[Event] | abc.OnNext[Event] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """Subscribe to the source."""
+        given = cast("object", on_next)
+        observer = (
+            cast("abc.ObserverBase[Event]", given)
+            if isinstance(given, abc.ObserverBase)
+            else Observer(cast("abc.OnNext[Event] | None", given), on_error, on_completed)
+        )
+        watch, passing, pass_on = self._watch, _PASSING, observer.on_next
+
+        def seen(event: Event) -> None:
+            if type(event) not in passing:
+                watch.show(event)
+            pass_on(event)
+
+        def failed(error: Exception) -> None:
+            watch.end()
+            observer.on_error(error)
+
+        def completed() -> None:
+            watch.end()
+            observer.on_completed()
+
+        return watch.begin(partial(self._source.subscribe, seen, failed, completed, scheduler=scheduler))
+
+
+def _unchanged(source: Observable[Event]) -> Observable[Event]:
+    return source

@@ -1,0 +1,236 @@
+"""Where spans and metrics go: which providers of OpenTelemetry's SDK, and what hangs on them.
+
+A provider that is there already is used as it is, and one that is made here becomes the global one. Options and environment decide which
+destinations there are (`destinations.py`). With `destinations.py` and `otlp.py` the only module that knows the SDK.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, cast
+
+from opentelemetry import metrics, trace
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+
+from looopy.errors import ConfigurationError, MissingExtra
+from looopy.observe.langfuse.account import Account
+from looopy.observe.options import Options
+
+try:
+    from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
+    from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+except ModuleNotFoundError as missing:
+    raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
+
+from looopy.observe.destinations import Destination, Outlet, at_once
+from looopy.observe.otlp import OTLPExporter
+from looopy.observe.spans import MakesSpans
+from looopy.observe.tracer import LightTracer, Provider
+
+if TYPE_CHECKING:
+    from looopy.observe.langfuse.package import Attached
+
+_SCHEMA = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+class Pipeline:
+    """Where the spans and the metrics of one `instrument` go.
+
+    Attributes:
+        tracer: makes looopy's spans.
+        meter_provider: takes the metrics; None for nobody.
+        account: the Langfuse project that spans go to; None for none.
+        where: where spans go, in words; empty for nowhere.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.account = _account(options)
+        resource = _resource(options)
+        there = options.tracer_provider or _global()
+        provider = there or _provider(resource, options.sample_rate)
+        self._destinations = _destinations(options, self.account, own=there is None)
+        self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
+        self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
+        self.tracer = _tracer(provider)
+        self.meter_provider, self._meters = _meters(options, resource)
+
+    @property
+    def delivered(self) -> int:
+        """Spans that exporters have taken."""
+        return sum(destination.delivered for destination in self._destinations)
+
+    @property
+    def lost(self) -> int:
+        """Spans that exporters have refused, or that there was no room for."""
+        return sum(destination.lost for destination in self._destinations)
+
+    def open(self) -> None:
+        """Let spans go there from now on."""
+        if self._outlet is not None:
+            self._outlet.lead_to(self._destinations)
+
+    def flush(self, seconds: float) -> bool:
+        """Send what is waiting; whether all of it was sent in that time."""
+        flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
+        if self._attached is not None:
+            flushing.append(self._attached.flush)
+        if self._meters is not None:
+            flushing.append(self._meters.force_flush)
+        return at_once(flushing, seconds)
+
+    def give_way(self, new: Pipeline) -> None:
+        """Let the spans that are still open here end there."""
+        if self._outlet is not None and self._outlet is not new._outlet:
+            self._outlet.lead_to(new._destinations)
+
+    def shutdown(self, seconds: float) -> None:
+        """Send what is waiting, and nothing more from then on."""
+        if self._outlet is not None:
+            self._outlet.leave(self._destinations)
+        closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]
+        if self._attached is not None:
+            closing.append(self._attached.shutdown)
+        if self._meters is not None:
+            closing.append(self._meters.shutdown)
+        at_once(closing, seconds)
+        for destination in self._destinations:
+            destination.report()
+
+
+def _account(options: Options) -> Account | None:
+    """The Langfuse project to send to."""
+    if options.langfuse is False or (options.langfuse is None and options.exporters is not None):
+        return None
+    account = Account.from_environment()
+    if account is None:
+        if options.langfuse:
+            raise ConfigurationError(
+                f"instrument(langfuse={options.langfuse!r}): set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (and LANGFUSE_BASE_URL, unless it is "
+                "Langfuse's cloud)",
+                argument="langfuse",
+            )
+        return None
+    return replace(
+        account,
+        environment=options.environment or account.environment,
+        release=options.release or account.release,
+    )
+
+
+def _resource(options: Options) -> Resource:
+    """What the spans are of. The SDK reads OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME; what was passed goes before."""
+    given = {
+        SERVICE_NAME: options.service_name,
+        "deployment.environment.name": options.environment,
+        "service.version": options.release,
+    }
+    resource = Resource.create({name: value for name, value in given.items() if value})
+    if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
+        return resource.merge(Resource({SERVICE_NAME: "looopy"}))
+    return resource
+
+
+def _global() -> TracerProvider | None:
+    """The program's own tracer provider; None where it has none, or only one that was made here."""
+    there = trace.get_tracer_provider()
+    return None if isinstance(there, ProxyTracerProvider) or there in _made.values() else there
+
+
+_made: dict[tuple[object, ...], Provider] = {}
+"""The providers that were made here. One is never closed, only led elsewhere: it may be the program's global one."""
+
+
+def _provider(resource: Resource, rate: float | None) -> Provider:
+    """A provider for such spans; the first one becomes the global one."""
+    key = (tuple(sorted(resource.attributes.items(), key=str)), rate, os.environ.get("OTEL_TRACES_SAMPLER"))
+    if key not in _made:
+        _made[key] = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+        if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
+            trace.set_tracer_provider(_made[key])
+    return _made[key]
+
+
+def _tracer(provider: TracerProvider) -> MakesSpans:
+    """What makes looopy's spans on a provider."""
+    tracer = trace.get_tracer("looopy", version("looopy"), provider, _SCHEMA)
+    if isinstance(provider, Provider):
+        return LightTracer(provider, tracer, InstrumentationScope("looopy", version("looopy"), _SCHEMA))
+    return tracer
+
+
+def _destinations(options: Options, account: Account | None, *, own: bool) -> list[Destination]:
+    """The exporters that are looopy's to feed."""
+    if options.exporters is not None:
+        return [Destination(type(exporter).__name__, exporter) for exporter in options.exporters]
+    if not (own and _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return []
+    exporter = OTLPExporter.from_environment()
+    if account is not None and exporter.url == account.endpoint:
+        return []  # the same place under both names: every span would be there twice
+    return [Destination(f"OTLP at {exporter.url}", exporter)]
+
+
+def _langfuse(
+    options: Options, account: Account | None, provider: TracerProvider, destinations: list[Destination]
+) -> tuple[Attached | None, str]:
+    """The way to Langfuse, by its package or by OTLP and never by both; and where spans go then, in words."""
+    where = [destination.name for destination in destinations]
+    attached = None
+    if account is not None:
+        by_package = options.langfuse == "package" or (
+            options.langfuse != "otlp" and find_spec("langfuse") is not None
+        )
+        where.append(f"Langfuse at {account.base_url}")
+        if by_package:
+            from looopy.observe.langfuse.package import attach  # half a second
+
+            attached = attach(account, cast("SDKTracerProvider", provider))
+        else:
+            exporter = OTLPExporter(
+                account.endpoint,
+                headers=account.headers,
+                compression="gzip",
+                rewrite=account.rewrite,
+                name="Langfuse",
+            )
+            destinations.append(Destination(where[-1], exporter, takes=account.samples))
+    return attached, " · ".join(where)
+
+
+def _sends(choice: str, endpoint: str) -> bool:
+    """Whether the environment wants a signal to be sent by OTLP."""
+    chosen = os.environ.get(choice, "").strip().lower()
+    if chosen:
+        return "otlp" in chosen.split(",")
+    return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
+
+
+def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None, SDKMeterProvider | None]:
+    """Who takes the metrics, and the provider that is to be closed, where one was made here."""
+    if options.meter_provider is not None:
+        return options.meter_provider, None
+    there = metrics.get_meter_provider()
+    if isinstance(there, SDKMeterProvider):
+        return there, None
+    if not _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+        return None, None
+    if find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+        raise MissingExtra(
+            "sending metrics by OTLP", needs="opentelemetry-exporter-otlp-proto-http", extra="otel"
+        )
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    made = SDKMeterProvider(
+        [PeriodicExportingMetricReader(OTLPMetricExporter())], resource, shutdown_on_exit=False
+    )
+    return made, made

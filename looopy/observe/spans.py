@@ -1,0 +1,488 @@
+"""The spans of one run: opened and closed by its events, each with an explicit parent.
+
+    invoke_agent {agent}
+    └── agent.iteration             one for each model call, with the tools that it asks for
+        ├── chat {model}            CLIENT; the current span while the model is asked
+        │   └── attempt {model}     one for each attempt that failed before another took over
+        └── execute_tool {tool}     the current span while the tool runs, so that agents and requests in it come below
+
+No span is current across a turn of the loop: model and tools are subscribed in a copy of the run's context in which theirs is, and that copy
+is theirs alone. So a `break`, a dispose, another thread or another loop can mix nothing up. OpenTelemetry's API only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol, cast
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+
+from looopy.events import (
+    Event,
+    Failure,
+    InputRequired,
+    LLMCall,
+    LLMResponse,
+    LLMRetry,
+    StatusUpdate,
+    Task,
+    ToolComplete,
+    ToolStart,
+)
+from looopy.messages import JSON, Message, ToolCall, Usage, render
+from looopy.observe import attributes as a
+from looopy.observe.content import Content, Transcript
+from looopy.observe.wrapped import WatchedModel, WatchedTools
+from looopy.ports import LLMProvider, LLMRequest, ToolDefinition
+from looopy.setup import Setup
+from looopy.state import LoopState
+from looopy.watcher import Caller
+
+_NONE: Mapping[str, JSON] = {}
+_REMEMBERED = 64  # providers whose calls' attributes are kept ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spans:
+    """How runs are recorded.
+
+    Attributes:
+        tracer: makes the spans.
+        content: what of the conversation goes on them; None for nothing.
+        legacy: also the names of before 2025, for dashboards that ask for them.
+    """
+
+    tracer: MakesSpans
+    content: Content | None = None
+    legacy: bool = False
+
+    _known: dict[int, _Asked] = field(
+        default_factory=dict[int, "_Asked"], init=False, repr=False, compare=False
+    )
+
+    def asked(self, provider: LLMProvider, model: str, request: LLMRequest) -> a.Attributes:
+        """What can be said of a model call before it is made; worked out once for each provider, model and set of parameters."""
+        parameters = getattr(provider, "parameters", None)
+        fields = cast("Mapping[str, JSON]", parameters(request)) if callable(parameters) else _NONE
+        known = self._known.get(id(provider))
+        if (
+            known is None
+            or known.provider is not provider
+            or known.fields is not fields
+            or known.model != model
+        ):
+            attributes: a.Attributes = {
+                a.OPERATION: "chat",
+                a.PROVIDER: a.provider_name(model),
+                **({a.MODEL: model} if model else {}),
+                a.STREAM: True,
+                **a.parameters(fields),
+            }
+            address, port = a.server(provider)
+            if address:
+                attributes[a.ADDRESS] = address
+            if port:
+                attributes[a.PORT] = port
+            if self.legacy:
+                attributes["gen_ai.system"] = attributes[a.PROVIDER]
+            known = _Asked(provider, model, fields, attributes)
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            self._known[id(provider)] = known
+        return known.attributes
+
+    def of(self, setup: Setup, state: LoopState, caller: Caller) -> RunSpans:
+        """The spans of one execution, whose first one begins now."""
+        return RunSpans(self, setup, state, caller)
+
+
+class MakesSpans(Protocol):
+    """What is needed of a tracer."""
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, a.Value] | None = None,
+        *,
+        start_time: int | None = None,
+    ) -> Span:
+        """Begin a span below the one in the context."""
+        ...
+
+
+class _Asked(NamedTuple):
+    provider: LLMProvider
+    model: str
+    fields: Mapping[str, JSON]
+    attributes: a.Attributes
+
+
+class OpenSpan:
+    """A span that is open, and the context in which it is the current one."""
+
+    __slots__ = ("_over_at", "context", "span")
+
+    def __init__(self, span: Span, context: Context) -> None:
+        self.span = span
+        self.context = context
+        self._over_at: int | None = None
+
+    def given_up(self) -> None:
+        """What it stands for ends now; why, and so the end of the span, is told later: a store may have to be waited for."""
+        self._over_at = self._over_at or time.time_ns()
+
+    def end(self) -> None:
+        """End it, at the time when what it stands for ended."""
+        self.span.end(self._over_at)
+
+    def within(self) -> Variables:
+        """A copy of the context variables that are now, in which this span is the current one."""
+        variables = copy_context()
+        variables.run(otel.attach, self.context)
+        return variables
+
+
+class RunSpans:
+    """The spans of one execution.
+
+    Attributes:
+        setup: the setup in which the model and the tools see their spans as the current one.
+    """
+
+    __slots__ = (
+        "_agent",
+        "_answer",
+        "_asked_for",
+        "_attempt",
+        "_attempt_began",
+        "_chat",
+        "_common",
+        "_cost",
+        "_described",
+        "_iteration",
+        "_iterations",
+        "_offered",
+        "_over",
+        "_provider",
+        "_root",
+        "_said",
+        "_spans",
+        "_tools",
+        "_transcript",
+        "_usage",
+        "setup",
+    )
+
+    def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
+        self._spans = spans
+        self._provider = setup.llm_provider
+        self._common: a.Attributes = {
+            a.AGENT_NAME: state.agent_id,
+            a.CONVERSATION: state.context_id,
+            a.TASK: state.task_id,
+        }
+        if state.session_id and state.session_id != state.context_id:
+            self._common[a.SESSION] = state.session_id
+        if state.user_id:
+            self._common[a.USER] = state.user_id
+        if state.tags:
+            self._common[a.TAGS] = state.tags
+        model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
+        self._agent: a.Attributes = {
+            a.OPERATION: "invoke_agent",
+            a.PROVIDER: a.provider_name(model),
+            a.AGENT_ID: state.agent_id,
+        }
+        if model:
+            self._agent[a.MODEL] = model
+        self._root = self._open(
+            f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
+        )
+        recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
+        self._transcript = spans.content.transcript() if spans.content and recording else None
+        self._over = not recording
+        self._iteration: OpenSpan | None = None
+        self._iterations = state.iteration
+        self._chat: OpenSpan | None = None
+        self._asked_for = ""
+        self._attempt, self._attempt_began = 1, 0
+        self._tools: dict[str, OpenSpan] = {}
+        self._offered: Sequence[ToolDefinition] = ()
+        self._described: Mapping[str, str] = {}
+        self._usage: Usage | None = None
+        self._cost: float | None = None
+        self._answer: Message | None = None
+        self.setup = replace(
+            setup,
+            llm_provider=WatchedModel(setup.llm_provider, self),
+            tool_providers=tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
+        )
+
+    @property
+    def trace_id(self) -> str:
+        """The trace, as 32 hex digits; that of the request where there is no SDK to make one."""
+        here = self._root.span.get_span_context()
+        return trace.format_trace_id(here.trace_id) if here.is_valid else self.setup.request.trace_id
+
+    @property
+    def span_id(self) -> str:
+        """The agent's span, as 16 hex digits."""
+        return trace.format_span_id(self._root.span.get_span_context().span_id)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the sampler took the trace."""
+        return self._root.span.get_span_context().trace_flags.sampled
+
+    def within(self) -> Variables:
+        """A context in which the agent's span is the current one."""
+        return self._root.within()
+
+    # ----------------------------------------------------------------------------------------------------- what events open and close
+
+    def on_event(self, event: Event) -> None:
+        """Open or close what an event stands for."""
+        if self._over:
+            return
+        match event:
+            case LLMCall():
+                self._begin_iteration(event.iteration)
+            case LLMResponse():
+                self._answered(event)
+            case LLMRetry():
+                self._failed_attempt(event)
+            case ToolStart():
+                self._begin_tool(event)
+            case ToolComplete():
+                self._end_tool(event)
+            case InputRequired() if (tool := self._tools.pop(event.call_id, None)) is not None:
+                tool.span.set_attribute(a.STATUS, "input-required")
+                tool.end()
+            case Task():
+                self._asked(event)
+            case StatusUpdate(final=True):
+                self._end(event)
+            case _:
+                pass
+
+    def end(self) -> None:
+        """End what is open, since nobody will say any more how the run ended."""
+        if not self._over:
+            self._close(
+                Failure(type="Abandoned", message="recording stopped before the run was over"), "canceled"
+            )
+
+    def _open(
+        self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
+    ) -> OpenSpan:
+        span = self._spans.tracer.start_span(name, parent, kind, attributes)
+        return OpenSpan(span, trace.set_span_in_context(span, parent))
+
+    def _asked(self, event: Task) -> None:
+        said: a.Attributes = {
+            a.METADATA + name: value if isinstance(value, str | bool | int | float) else render(value)
+            for name, value in event.metadata.items()
+            if value is not None
+        }
+        if self._transcript and event.prompt:
+            said[a.INPUT] = self._transcript.input_messages((event.prompt,))
+            said[a.QUESTION] = self._transcript.line(event.prompt)
+        if said:
+            self._root.span.set_attributes(said)
+
+    def _begin_iteration(self, number: int) -> None:
+        if self._iteration is not None:
+            self._iteration.end()
+        self._iterations = number
+        attributes: a.Attributes = {
+            **self._common,
+            a.KIND: "chain",
+            a.PHOENIX_KIND: "CHAIN",
+            a.ITERATION: number,
+        }
+        self._iteration = self._open("agent.iteration", self._root.context, attributes)
+
+    @property
+    def _around(self) -> Context:
+        """What a call comes below: the iteration; of a resumed task, one that began in an earlier stream."""
+        if self._iteration is None:
+            self._begin_iteration(self._iterations)
+        return cast("OpenSpan", self._iteration).context
+
+    # -- the model
+
+    def chat(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan | None, Variables]:
+        """A model is asked: the request as it shall be sent, its span, and the context to send it in."""
+        if self._over:
+            return _under(request, self._root.span.get_span_context()), None, copy_context()
+        self._know(request.tools)
+        model = request.model or str(getattr(self._provider, "model", ""))
+        attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}
+        if request.prompt_name and request.prompt_version is not None:
+            attributes[a.PROMPT_NAME] = request.prompt_name
+            attributes[a.PROMPT_VERSION] = request.prompt_version
+        if self._transcript:
+            self._show_request(attributes, self._transcript, request)
+        self._asked_for = model
+        self._chat = chat = self._open(
+            f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
+        )
+        self._attempt, self._attempt_began = 1, time.time_ns()
+        return _under(request, chat.span.get_span_context()), chat, chat.within()
+
+    def _show_request(self, attributes: a.Attributes, transcript: Transcript, request: LLMRequest) -> None:
+        if system := transcript.system_instructions(request.messages):
+            attributes[a.SYSTEM] = system
+        attributes[a.INPUT] = transcript.input_messages(request.messages)
+        if request.tools:
+            attributes[a.DEFINITIONS] = transcript.tool_definitions(request.tools)
+        if self._spans.legacy:
+            attributes["gen_ai.prompt"] = attributes[a.INPUT]
+
+    def _know(self, tools: Sequence[ToolDefinition]) -> None:
+        """Remember what the tools are for."""
+        if tools is not self._offered:
+            self._offered = tools
+            self._described = {tool.name: tool.description for tool in tools if tool.description}
+
+    def _answered(self, event: LLMResponse) -> None:
+        self._answer = event.message
+        if event.usage is not None:
+            self._usage = event.usage if self._usage is None else self._usage + event.usage
+        if event.cost is not None:
+            self._cost = (self._cost or 0.0) + event.cost
+        if (chat := self._chat) is None:
+            return
+        attributes = a.answer(event)
+        if self._attempt > 1:
+            attributes[a.ATTEMPTS] = self._attempt
+        if self._transcript:
+            attributes[a.OUTPUT] = self._transcript.output_messages(event.message, event.finish_reason)
+        if self._spans.legacy:
+            attributes |= a.legacy(attributes, event)
+        chat.span.set_attributes(attributes)
+        if event.model and not self._asked_for:
+            chat.span.update_name(f"chat {event.model}")
+        if event.finish_reason != "interrupted":  # else the final status says why
+            chat.end()
+            self._chat = None
+
+    def _failed_attempt(self, event: LLMRetry) -> None:
+        """A span for what has been tried: it began with the attempt and is over."""
+        if self._chat is None:
+            return
+        now = time.time_ns()
+        attributes: a.Attributes = {
+            **self._common,
+            a.KIND: "span",
+            a.ATTEMPT: event.attempt,
+            a.ATTEMPT_MODEL: event.model,
+            a.NEXT_MODEL: event.next_model,
+            a.DELAY: event.seconds,
+            a.ERROR: event.error.type,
+        }
+        name = f"attempt {event.model}" if event.model else "attempt"
+        span = self._spans.tracer.start_span(
+            name, self._chat.context, attributes=attributes, start_time=self._attempt_began
+        )
+        span.set_status(_failure(event.error))
+        span.end(now)
+        self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
+
+    # -- the tools
+
+    def tool(self, call: ToolCall) -> tuple[OpenSpan | None, Variables]:
+        """A tool is run: its span, and the context to run it in."""
+        tool = self._tools.get(call.id)
+        return tool, tool.within() if tool else copy_context()
+
+    def _begin_tool(self, event: ToolStart) -> None:
+        attributes: a.Attributes = {
+            **self._common,
+            a.OPERATION: "execute_tool",
+            a.TOOL: event.tool_name,
+            a.TOOL_CALL: event.call_id,
+            a.TOOL_TYPE: "function",
+        }
+        if description := self._described.get(event.tool_name):
+            attributes[a.TOOL_DESCRIPTION] = description
+        if self._transcript:
+            attributes[a.ARGUMENTS] = self._transcript.arguments(event.arguments)
+        self._tools[event.call_id] = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+
+    def _end_tool(self, event: ToolComplete) -> None:
+        if (tool := self._tools.pop(event.call_id, None)) is None:
+            return
+        if event.error is not None:
+            # What a tool says of its failure is a result that the model reads, so it is content too.
+            shown = event.error if self._transcript else replace(event.error, message="")
+            tool.span.set_status(_failure(self._fit(shown)))
+            tool.span.set_attribute(a.ERROR, event.error.type)
+        elif self._transcript:
+            tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
+        tool.end()
+
+    # -- the end
+
+    def _end(self, event: StatusUpdate) -> None:
+        root = self._root.span
+        ending: a.Attributes = {a.STATUS: event.status.state, a.ITERATIONS: self._iterations}
+        if self._usage is not None:
+            ending |= a.usage(self._usage, a.TOTAL)
+        if self._cost is not None:
+            ending[a.TOTAL_COST] = self._cost
+        if self._transcript and self._answer is not None:
+            reason = "stop" if event.status.state == "completed" else "interrupted"
+            ending[a.OUTPUT] = self._transcript.output_messages(self._answer, reason)
+            ending[a.ANSWER] = self._transcript.line(self._answer)
+        root.set_attributes(ending)
+        self._close(event.error, event.status.state)
+
+    def _close(self, failure: Failure | None, state: str) -> None:
+        self._over = True
+        status = _failure(self._fit(failure)) if failure else None
+        for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
+            if each is None:
+                continue
+            if failure is not None and status is not None:
+                each.span.set_status(status)
+                each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
+                if state == "canceled":
+                    each.span.set_attribute(a.LEVEL, "WARNING")
+            each.end()
+        self._tools.clear()
+        self._chat = self._iteration = None
+
+    def _fit(self, failure: Failure) -> Failure:
+        return (
+            replace(failure, message=self._transcript.failure(failure.message))
+            if self._transcript
+            else failure
+        )
+
+
+def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
+    """The request as a part of a span, which the proxy will be told of."""
+    if not span.is_valid:
+        return request
+    return replace(
+        request,
+        trace_id=trace.format_trace_id(span.trace_id),
+        parent_span_id=trace.format_span_id(span.span_id),
+        sampled=span.trace_flags.sampled,
+    )
+
+
+def _failure(failure: Failure) -> Status:
+    """The status of what failed: backends show its description, and hardly any reads exceptions."""
+    said = f"{failure.type}: {failure.message}" if failure.message else failure.type
+    return Status(StatusCode.ERROR, said)
