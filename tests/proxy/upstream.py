@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from .wire import Breaks, Calls, Says, Stalls, Stream, Thinks, Turn, embeddings_for, stream_for
+from .wire import Breaks, Calls, Refuses, Says, Stalls, Stream, Thinks, Turn, embeddings_for, stream_for
 
-SCRIPTS: dict[str, Sequence[Turn]] = {
+SCRIPTS: dict[str, Sequence[Turn | Refuses]] = {
     "text": [[Says("Hello from the upstream.")]],
     "one-tool": [
         [Says("Let me look."), Calls("get_weather", {"city": "Oslo"})],
@@ -41,9 +41,17 @@ SCRIPTS: dict[str, Sequence[Turn]] = {
     "breaks": [[Says("The answer is"), Breaks()]],
     "stalls": [[Says("One moment"), Stalls()]],
     "embeddings": [],
+    "down": [Refuses()],
+    "down-once": [Refuses(), [Says("Hello again.")]],
+    "breaks-once": [[Says("It is 4"), Breaks()], [Says(" degrees.")]],
 }
-"""Each script is its turns: the first answers the prompt, the second what the tools returned. Texts to embed need none."""
+"""Each script is its turns: the first answers the prompt, the second what the tools returned or, after a failure, whatever is asked again. Texts to
+embed need none."""
 
+_UNAVAILABLE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 42\r\n\r\n"
+    b'{"error": {"message": "no capacity left"}}'
+)
 _TAG = re.compile(rb"\[script ([a-z-]+) ([0-9]+)\]")
 
 
@@ -138,8 +146,12 @@ class Upstream:
                 writer.write(_json(embeddings))
             elif tag and played and stream:
                 turns = SCRIPTS[tag[1].decode()]
-                turn = turns[-1] if stream.has_tool_results(body) else turns[0]
-                await _stream(reader, writer, stream, turn, played)
+                again = tag[1].endswith(b"-once") and len(played.requests) > 1
+                turn = turns[-1] if again or stream.has_tool_results(body) else turns[0]
+                if isinstance(turn, Refuses):
+                    writer.write(_UNAVAILABLE)
+                else:
+                    await _stream(reader, writer, stream, turn, played)
             else:
                 writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()

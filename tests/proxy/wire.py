@@ -48,6 +48,11 @@ class Stalls:
     """Nothing more is sent until the client hangs up."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refuses:
+    """HTTP 503 in place of a turn."""
+
+
 Piece: TypeAlias = Says | Thinks | Calls | Breaks | Stalls
 Turn: TypeAlias = Sequence[Piece]
 
