@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -23,7 +23,12 @@ from looopy.observe.options import Options
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+    from opentelemetry.sdk.metrics.export import (
+        MetricExporter,
+        MetricExportResult,
+        MetricsData,
+        PeriodicExportingMetricReader,
+    )
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -172,7 +177,7 @@ def _destinations(options: Options, account: Account | None, *, own: bool) -> li
     """The exporters that are looopy's to feed."""
     if options.exporters is not None:
         return [Destination(type(exporter).__name__, exporter) for exporter in options.exporters]
-    if not (own and _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+    if not (own and sends_traces()):
         return []
     exporter = OTLPExporter.from_environment()
     if account is not None and exporter.url == account.endpoint:
@@ -207,8 +212,17 @@ def _langfuse(
     return attached, " · ".join(where)
 
 
+def sends_traces() -> bool:
+    """Whether the environment wants traces to be sent by OTLP."""
+    return _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def sends_metrics() -> bool:
+    """Whether the environment wants metrics to be sent by OTLP."""
+    return _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+
+
 def _sends(choice: str, endpoint: str) -> bool:
-    """Whether the environment wants a signal to be sent by OTLP."""
     chosen = os.environ.get(choice, "").strip().lower()
     if chosen:
         return "otlp" in chosen.split(",")
@@ -222,15 +236,32 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None,
     there = metrics.get_meter_provider()
     if isinstance(there, SDKMeterProvider):
         return there, None
-    if not _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+    if not sends_metrics():
         return None, None
+    made = SDKMeterProvider(
+        [PeriodicExportingMetricReader(_metric_exporter())], resource, shutdown_on_exit=False
+    )
+    return made, made
+
+
+def probe_metrics() -> bool:
+    """Send metrics, none, to where they would be sent, and say whether they were taken; the exporter logs why not. Blocks.
+
+    Raises:
+        MissingExtra: the package that sends them is not installed.
+    """
+    exporter = cast("Any", _metric_exporter())  # half typed
+    taken = exporter.export(MetricsData([])) is MetricExportResult.SUCCESS
+    exporter.shutdown()
+    return taken
+
+
+def _metric_exporter() -> MetricExporter:
+    """OpenTelemetry's own: metrics are few."""
     if find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise MissingExtra(
             "sending metrics by OTLP", needs="opentelemetry-exporter-otlp-proto-http", extra="otel"
         )
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    made = SDKMeterProvider(
-        [PeriodicExportingMetricReader(OTLPMetricExporter())], resource, shutdown_on_exit=False
-    )
-    return made, made
+    return OTLPMetricExporter()
