@@ -205,6 +205,7 @@ class _Call:
 
     _model: str
     _constant: Constant
+    _parts: list[_Part]
 
     def __init__(self, how: _How, request: EmbedRequest) -> None:
         self._how = how
@@ -215,18 +216,18 @@ class _Call:
             "accept": "application/json",
             **how.proxy.address.headers,
         }
-        self._parts: list[_Part] = []
         self._attempts = 0
         self._start = asyncio.get_running_loop().time()
 
     async def run(self, model: str) -> Embeddings:
         """Send all there is to send to a model, so many requests at once as may be."""
         how, request = self._how, self._request
-        self._model = model
+        self._model, self._parts = model, []
         extra = {**how.extra, **request.params}
         self._constant = constant_of(how.fields(model), extra, "params", ours=_OURS)
         spans = batches(self._texts, most=how.batch_texts, tokens=how.batch_tokens)
         try:
+            # The group owns its tasks: it cancels and awaits each, whatever ends the call.
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(how.parallel, len(self._texts))):
                     group.create_task(self._work(spans))
