@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
 
@@ -21,11 +21,13 @@ from looopy import watcher
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
+from looopy.observe.embeddings import embedded
 from looopy.observe.logs import RunLog, logger
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.spans import RunSpans, Spans
+from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -206,6 +208,16 @@ class Instrumentation:
         account = self._pipeline.account
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+
+    async def embed(
+        self,
+        embedder: Embedder,
+        request: EmbedRequest,
+        ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+        /,
+    ) -> Embeddings:
+        """Let texts be embedded, within a span."""
+        return await embedded(self._spans.tracer, embedder, request, ask)
 
     def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""

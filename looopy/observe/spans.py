@@ -190,12 +190,15 @@ class RunSpans:
             a.CONVERSATION: state.context_id,
             a.TASK: state.task_id,
         }
-        if state.session_id and state.session_id != state.context_id:
-            self._common[a.SESSION] = state.session_id
-        if state.user_id:
-            self._common[a.USER] = state.user_id
-        if state.tags:
-            self._common[a.TAGS] = state.tags
+        # An agent that a tool calls is part of its caller's session: a trace has but one.
+        above = inherited(caller.context)
+        session = state.session_id or above.get(a.SESSION) or above.get(a.CONVERSATION)
+        if session and session != state.context_id:
+            self._common[a.SESSION] = session
+        if user := state.user_id or above.get(a.USER):
+            self._common[a.USER] = user
+        if tags := state.tags or above.get(a.TAGS):
+            self._common[a.TAGS] = tags
         model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
@@ -207,6 +210,7 @@ class RunSpans:
         self._root = self._open(
             f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
         )
+        self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._transcript = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
@@ -394,7 +398,7 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(_failure(event.error))
+        span.set_status(failed(event.error))
         span.end(now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -425,7 +429,7 @@ class RunSpans:
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
             shown = event.error if self._transcript else replace(event.error, message="")
-            tool.span.set_status(_failure(self._fit(shown)))
+            tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
         elif self._transcript:
             tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
@@ -449,7 +453,7 @@ class RunSpans:
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = _failure(self._fit(failure)) if failure else None
+        status = failed(self._fit(failure)) if failure else None
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
@@ -470,6 +474,14 @@ class RunSpans:
         )
 
 
+def inherited(context: Context) -> a.Attributes:
+    """The attributes that all spans of the run have in which this context is; empty where it is in none."""
+    return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
+
+
+_INHERITED = otel.create_key("looopy-run")
+
+
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     """The request as a part of a span, which the proxy will be told of."""
     if not span.is_valid:
@@ -482,7 +494,7 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
-def _failure(failure: Failure) -> Status:
+def failed(failure: Failure) -> Status:
     """The status of what failed: backends show its description, and hardly any reads exceptions."""
     said = f"{failure.type}: {failure.message}" if failure.message else failure.type
     return Status(StatusCode.ERROR, said)
