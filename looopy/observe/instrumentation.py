@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger("looopy.observe")
+_NOWHERE = (
+    "instrument(): nothing says where to send traces, so there are only logs: set OTEL_EXPORTER_OTLP_ENDPOINT (for example "
+    "http://localhost:4318), or LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY; or pass console=True to see each run in the terminal"
+)
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
 _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
@@ -113,6 +117,8 @@ def instrument(
         if before is not None and before.options == options and not before.over:
             return before
         new = Instrumentation(options, Pipeline(options))
+        if not (new.records or console or exporters is not None):
+            _log.warning(_NOWHERE)
         _newest = new
         watcher.watch_with(new)
     if before is not None:
@@ -135,6 +141,7 @@ class Instrumentation:
         self._watches: set[_Watch] = set()
         self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
         pipeline.open()
+        self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         atexit.register(self.shutdown)
 
@@ -147,6 +154,11 @@ class Instrumentation:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+    @property
+    def records(self) -> bool:
+        """Whether spans or metrics go anywhere."""
+        return self._pipeline.leads_somewhere
 
     @property
     def delivered(self) -> int:
@@ -235,7 +247,15 @@ class Instrumentation:
             )
         if logger.isEnabledFor(logging.CRITICAL):
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
+        if self._drawing is not None:
+            folds.append(self._drawing())
         return folds
+
+
+def _drawing() -> type[Fold]:
+    from looopy.observe.drawing import Drawing
+
+    return Drawing
 
 
 class Fold(Protocol):

@@ -18,6 +18,7 @@ from looopy.events import (
     InputRequired,
     LLMCall,
     LLMResponse,
+    LLMRetry,
     Status,
     StatusUpdate,
     Task,
@@ -186,9 +187,10 @@ class _Stream:
                 self._finish(event, at)
             case StatusUpdate(status=Status(state="working")):
                 self.working = True
+            case LLMRetry() if self.chat is not None:
+                self.chat.retries += (event.error,)
             case _:
-                if self.chat is not None:
-                    self.chat.retries += _retry(event)
+                pass
         self._seen(at)
 
     def _seen(self, at: float) -> None:
@@ -301,15 +303,6 @@ def _begins(event: Event, stream: _Stream) -> bool:
     """Whether an event opens another stream of a task whose last one has no end: the process that worked on it died."""
     working = isinstance(event, StatusUpdate) and event.status.state == "working"
     return isinstance(event, Task) or (working and stream.working)
-
-
-def _retry(event: object) -> tuple[Failure, ...]:
-    """Why a request is made again; known by its kind, since only some providers tell."""
-    match event:
-        case object(kind="llm-retry", error=Failure() as error):
-            return (error,)
-        case _:
-            return ()
 
 
 def _frozen(span: _Growing, seen: float, status: SpanStatus = "open") -> Span:

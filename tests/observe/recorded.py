@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from looopy import Message, Usage
 from looopy.events import (
@@ -13,6 +12,7 @@ from looopy.events import (
     Failure,
     LLMCall,
     LLMResponse,
+    LLMRetry,
     Status,
     StatusUpdate,
     Task,
@@ -72,22 +72,8 @@ def status(state: TaskState, *, error: Failure | None = None) -> StatusUpdate:
     return StatusUpdate(status=Status(state=state), final=state != "working", error=error)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """What a provider tells that asks again."""
-
-    error: Failure
-    kind: str = "llm-retry"
-    task_id: str = ""
-    context_id: str = ""
-    seq: int = 0
-    timestamp: datetime = START
-    parent_task_id: str = ""
-    path: tuple[str, ...] = ()
-
-
 def retry(error: Failure) -> Event:
-    return cast("Event", Retry(error=error))
+    return LLMRetry(attempt=1, error=error)
 
 
 TOO_SLOW = Failure(type="TimeoutError", message="the index did not\nanswer in 5 s")

@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from observe.recorded import Recorded, answer, crawl, research, retry, status
-from observe.test_timeline import any_event, crowded
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -21,6 +19,8 @@ from looopy.observe.figures import dollars, duration, harmless, percent, shortly
 from looopy.observe.picture import Picture
 from looopy.observe.timeline import timeline
 from looopy.testing import ScriptedModel, run_virtual, says, stalls
+from observe.recorded import Recorded, answer, crawl, research, retry, status
+from observe.test_timeline import any_event, crowded
 
 
 class Encoded(io.StringIO):

@@ -8,7 +8,6 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from observe.recorded import NOON, START, TOO_SLOW, Recorded, answer, crawl, research, retry, status
 from test_events import EVENTS
 
 from looopy import Usage
@@ -26,6 +25,7 @@ from looopy.events import (
 )
 from looopy.observe.timeline import DEEPEST, Span, timeline
 from looopy.observe.totals import Spent, Time, spent, time_of
+from observe.recorded import NOON, START, TOO_SLOW, Recorded, answer, crawl, research, retry, status
 
 
 def span(kind: Any, name: str, start: float, end: float, *children: Span, **fields: Any) -> Span:
