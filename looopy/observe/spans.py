@@ -24,6 +24,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from looopy.errors import TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -388,6 +389,7 @@ class RunSpans:
         attributes: a.Attributes = {
             **self._common,
             a.KIND: "span",
+            a.LEVEL: "WARNING",  # it is not the end of the call
             a.ATTEMPT: event.attempt,
             a.ATTEMPT_MODEL: event.model,
             a.NEXT_MODEL: event.next_model,
@@ -431,6 +433,8 @@ class RunSpans:
             shown = event.error if self._transcript else replace(event.error, message="")
             tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
+            if event.error.type == TaskCanceled.__name__:
+                tool.span.set_attributes(_CANCELED)
         elif self._transcript:
             tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
         tool.end()
@@ -444,7 +448,7 @@ class RunSpans:
             ending |= a.usage(self._usage, a.TOTAL)
         if self._cost is not None:
             ending[a.TOTAL_COST] = self._cost
-        if self._transcript and self._answer is not None:
+        if self._transcript and self._answer is not None and self._answer.text:
             reason = "stop" if event.status.state == "completed" else "interrupted"
             ending[a.OUTPUT] = self._transcript.output_messages(self._answer, reason)
             ending[a.ANSWER] = self._transcript.line(self._answer)
@@ -461,7 +465,7 @@ class RunSpans:
                 each.span.set_status(status)
                 each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
                 if state == "canceled":
-                    each.span.set_attribute(a.LEVEL, "WARNING")
+                    each.span.set_attributes(_CANCELED)
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
@@ -472,6 +476,9 @@ class RunSpans:
             if self._transcript
             else failure
         )
+
+
+_CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
 
 
 def inherited(context: Context) -> a.Attributes:
