@@ -22,12 +22,13 @@ from looopy.agent import AgentLoop
 from looopy.cli.calculator import calculate
 from looopy.cli.demo import DEFAULT_MODEL
 from looopy.cli.finding import Finding
-from looopy.cli.show import Terminal, duration, one_line, plain
+from looopy.cli.show import Terminal, one_line, plain
 from looopy.cli.tracing import examine_tracing
 from looopy.cli.watch import FAILED
 from looopy.errors import AuthenticationFailed, ConfigurationError, ModelError
 from looopy.events import ContentDelta, Event, Failure, LLMResponse, StatusUpdate, ToolComplete
 from looopy.messages import JSON
+from looopy.observe.figures import duration
 from looopy.providers.calls import as_list, as_object, as_text
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.setup import Limits

@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from looopy.events import LLMResponse
 from looopy.messages import JSON, Usage
-from looopy.ports import LLMProvider
 
 Value: TypeAlias = "str | bool | int | float | tuple[str, ...]"
 Attributes: TypeAlias = "dict[str, Value]"
@@ -163,7 +162,7 @@ def legacy(known: Attributes, event: LLMResponse) -> Attributes:
     return old
 
 
-def server(provider: LLMProvider) -> tuple[str, int]:
+def server(provider: object) -> tuple[str, int]:
     """The host and the port where a provider is reached; "" and 0 where it does not say."""
     base_url = getattr(provider, "base_url", "")
     return _server(base_url) if isinstance(base_url, str) and base_url else ("", 0)

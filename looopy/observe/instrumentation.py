@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
 
@@ -21,11 +21,13 @@ from looopy import watcher
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
+from looopy.observe.embeddings import embedded
 from looopy.observe.logs import RunLog, logger
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.spans import RunSpans, Spans
+from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger("looopy.observe")
+_NOWHERE = (
+    "instrument(): nothing says where to send traces, so there are only logs: set OTEL_EXPORTER_OTLP_ENDPOINT (for example "
+    "http://localhost:4318), or LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY; or pass console=True to see each run in the terminal"
+)
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
 _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
@@ -111,6 +117,8 @@ def instrument(
         if before is not None and before.options == options and not before.over:
             return before
         new = Instrumentation(options, Pipeline(options))
+        if not (new.records or console or exporters is not None):
+            _log.warning(_NOWHERE)
         _newest = new
         watcher.watch_with(new)
     if before is not None:
@@ -133,6 +141,7 @@ class Instrumentation:
         self._watches: set[_Watch] = set()
         self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
         pipeline.open()
+        self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         atexit.register(self.shutdown)
 
@@ -145,6 +154,11 @@ class Instrumentation:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+    @property
+    def records(self) -> bool:
+        """Whether spans or metrics go anywhere."""
+        return self._pipeline.leads_somewhere
 
     @property
     def delivered(self) -> int:
@@ -207,6 +221,16 @@ class Instrumentation:
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
 
+    async def embed(
+        self,
+        embedder: Embedder,
+        request: EmbedRequest,
+        ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+        /,
+    ) -> Embeddings:
+        """Let texts be embedded, within a span."""
+        return await embedded(self._spans.tracer, embedder, request, ask)
+
     def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
@@ -223,7 +247,15 @@ class Instrumentation:
             )
         if logger.isEnabledFor(logging.CRITICAL):
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
+        if self._drawing is not None:
+            folds.append(self._drawing())
         return folds
+
+
+def _drawing() -> type[Fold]:
+    from looopy.observe.drawing import Drawing
+
+    return Drawing
 
 
 class Fold(Protocol):

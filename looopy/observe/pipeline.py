@@ -67,7 +67,13 @@ class Pipeline:
         self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
         self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
         self.tracer = _tracer(provider)
+        self._made_here = there is None
         self.meter_provider, self._meters = _meters(options, resource)
+
+    @property
+    def leads_somewhere(self) -> bool:
+        """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
+        return bool(self.where) or self.meter_provider is not None or not self._made_here
 
     @property
     def delivered(self) -> int:

@@ -24,6 +24,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from looopy.errors import TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -190,12 +191,15 @@ class RunSpans:
             a.CONVERSATION: state.context_id,
             a.TASK: state.task_id,
         }
-        if state.session_id and state.session_id != state.context_id:
-            self._common[a.SESSION] = state.session_id
-        if state.user_id:
-            self._common[a.USER] = state.user_id
-        if state.tags:
-            self._common[a.TAGS] = state.tags
+        # An agent that a tool calls is part of its caller's session: a trace has but one.
+        above = inherited(caller.context)
+        session = state.session_id or above.get(a.SESSION) or above.get(a.CONVERSATION)
+        if session and session != state.context_id:
+            self._common[a.SESSION] = session
+        if user := state.user_id or above.get(a.USER):
+            self._common[a.USER] = user
+        if tags := state.tags or above.get(a.TAGS):
+            self._common[a.TAGS] = tags
         model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
@@ -207,6 +211,7 @@ class RunSpans:
         self._root = self._open(
             f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
         )
+        self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._transcript = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
@@ -384,6 +389,7 @@ class RunSpans:
         attributes: a.Attributes = {
             **self._common,
             a.KIND: "span",
+            a.LEVEL: "WARNING",  # it is not the end of the call
             a.ATTEMPT: event.attempt,
             a.ATTEMPT_MODEL: event.model,
             a.NEXT_MODEL: event.next_model,
@@ -394,7 +400,7 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(_failure(event.error))
+        span.set_status(failed(event.error))
         span.end(now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -425,8 +431,10 @@ class RunSpans:
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
             shown = event.error if self._transcript else replace(event.error, message="")
-            tool.span.set_status(_failure(self._fit(shown)))
+            tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
+            if event.error.type == TaskCanceled.__name__:
+                tool.span.set_attributes(_CANCELED)
         elif self._transcript:
             tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
         tool.end()
@@ -440,7 +448,7 @@ class RunSpans:
             ending |= a.usage(self._usage, a.TOTAL)
         if self._cost is not None:
             ending[a.TOTAL_COST] = self._cost
-        if self._transcript and self._answer is not None:
+        if self._transcript and self._answer is not None and self._answer.text:
             reason = "stop" if event.status.state == "completed" else "interrupted"
             ending[a.OUTPUT] = self._transcript.output_messages(self._answer, reason)
             ending[a.ANSWER] = self._transcript.line(self._answer)
@@ -449,7 +457,7 @@ class RunSpans:
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = _failure(self._fit(failure)) if failure else None
+        status = failed(self._fit(failure)) if failure else None
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
@@ -457,7 +465,7 @@ class RunSpans:
                 each.span.set_status(status)
                 each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
                 if state == "canceled":
-                    each.span.set_attribute(a.LEVEL, "WARNING")
+                    each.span.set_attributes(_CANCELED)
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
@@ -468,6 +476,17 @@ class RunSpans:
             if self._transcript
             else failure
         )
+
+
+_CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
+
+
+def inherited(context: Context) -> a.Attributes:
+    """The attributes that all spans of the run have in which this context is; empty where it is in none."""
+    return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
+
+
+_INHERITED = otel.create_key("looopy-run")
 
 
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
@@ -482,7 +501,7 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
-def _failure(failure: Failure) -> Status:
+def failed(failure: Failure) -> Status:
     """The status of what failed: backends show its description, and hardly any reads exceptions."""
     said = f"{failure.type}: {failure.message}" if failure.message else failure.type
     return Status(StatusCode.ERROR, said)
