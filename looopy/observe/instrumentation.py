@@ -22,6 +22,7 @@ from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, Tool
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
+from looopy.observe.faults import Faults
 from looopy.observe.logs import RunLog, logger
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
@@ -139,10 +140,15 @@ class Instrumentation:
         self.over = False
         self._pipeline = pipeline
         self._watches: set[_Watch] = set()
-        self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
-        pipeline.open()
+        self._spans = Spans(
+            tracer=pipeline.tracer,
+            faults=pipeline.faults,
+            content=options.content,
+            legacy=options.legacy_attributes,
+        )
         self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
+        pipeline.open()
         atexit.register(self.shutdown)
 
     def __repr__(self) -> str:
@@ -209,12 +215,16 @@ class Instrumentation:
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
+        spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), forget=self._watches.discard)
-        except Exception:
-            # A tracer provider may be anybody's.
-            _log.exception("a run could not be recorded; it goes on unrecorded")
+            watch = _Watch(
+                spans, self._folds(setup, state, spans), self._pipeline.faults, self._watches.discard
+            )
+        except Exception as error:
+            self._pipeline.faults.caught("a run could not be recorded", error)
+            if spans is not None:
+                spans.end()
             return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
         self._watches.add(watch)
         account = self._pipeline.account
@@ -273,11 +283,14 @@ class Fold(Protocol):
 class _Watch:
     """One run that is recorded: an operator that shows its events to the folds and passes them on."""
 
-    __slots__ = ("_folds", "_forget", "_spans", "setup")
+    __slots__ = ("_faults", "_folds", "_forget", "_spans", "setup")
 
-    def __init__(self, spans: RunSpans, folds: Sequence[Fold], *, forget: Callable[[_Watch], None]) -> None:
+    def __init__(
+        self, spans: RunSpans, folds: Sequence[Fold], faults: Faults, forget: Callable[[_Watch], None]
+    ) -> None:
         self._spans = spans
         self._folds = folds
+        self._faults = faults
         self._forget = forget
         self.setup = spans.setup
 
@@ -294,9 +307,8 @@ class _Watch:
         for fold in self._folds:
             try:
                 fold.on_event(event)
-            except Exception:
-                # A span processor, a sampler or a meter may be anybody's; the run is not theirs to break.
-                _log.exception("%s could not be recorded; the run goes on", event.kind)
+            except Exception as error:
+                self._faults.caught("an event could not be recorded", error)
 
     def end(self) -> None:
         """Nothing more will be seen of this run."""
@@ -304,8 +316,8 @@ class _Watch:
         for fold in self._folds:
             try:
                 fold.end()
-            except Exception:
-                _log.exception("the end of a run could not be recorded")
+            except Exception as error:
+                self._faults.caught("the end of a run could not be recorded", error)
 
 
 class _Watching(Observable[Event]):

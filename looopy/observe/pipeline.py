@@ -37,9 +37,10 @@ except ModuleNotFoundError as missing:
     raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
+from looopy.observe.faults import Faults
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.spans import MakesSpans
-from looopy.observe.tracer import LightTracer, Provider
+from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
 
 if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached
@@ -52,6 +53,7 @@ class Pipeline:
     """Where the spans and the metrics of one `instrument` go.
 
     Attributes:
+        faults: what was kept from runs.
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
@@ -59,6 +61,7 @@ class Pipeline:
     """
 
     def __init__(self, options: Options) -> None:
+        self.faults = Faults()
         self.account = _account(options)
         resource = _resource(options)
         there = options.tracer_provider or _global()
@@ -66,7 +69,7 @@ class Pipeline:
         self._destinations = _destinations(options, self.account, own=there is None)
         self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
         self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
-        self.tracer = _tracer(provider)
+        self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
         self._made_here = there is None
         self.meter_provider, self._meters = _meters(options, resource)
 
@@ -82,8 +85,8 @@ class Pipeline:
 
     @property
     def lost(self) -> int:
-        """Spans that exporters have refused, or that there was no room for."""
-        return sum(destination.lost for destination in self._destinations)
+        """Spans that could not be made, that there was no room for, or that exporters have refused; of several exporters each one's."""
+        return self.faults.lost + sum(destination.lost for destination in self._destinations)
 
     def open(self) -> None:
         """Let spans go there from now on."""
@@ -103,6 +106,9 @@ class Pipeline:
         """Let the spans that are still open here end there."""
         if self._outlet is not None and self._outlet is not new._outlet:
             self._outlet.lead_to(new._destinations)
+        for destination in self._destinations:
+            if any(destination.exporter is each.exporter for each in new._destinations):
+                destination.spare()
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
@@ -115,7 +121,7 @@ class Pipeline:
             closing.append(self._meters.shutdown)
         at_once(closing, seconds)
         for destination in self._destinations:
-            destination.report()
+            destination.close()
 
 
 def _account(options: Options) -> Account | None:

@@ -40,6 +40,7 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage, render
 from looopy.observe import attributes as a
 from looopy.observe.content import Content, Transcript
+from looopy.observe.faults import Faults
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition
 from looopy.setup import Setup
@@ -56,11 +57,13 @@ class Spans:
 
     Attributes:
         tracer: makes the spans.
+        faults: what was kept from runs.
         content: what of the conversation goes on them; None for nothing.
         legacy: also the names of before 2025, for dashboards that ask for them.
     """
 
-    tracer: MakesSpans
+    tracer: Tracer
+    faults: Faults
     content: Content | None = None
     legacy: bool = False
 
@@ -120,6 +123,14 @@ class MakesSpans(Protocol):
         ...
 
 
+class Tracer(MakesSpans, Protocol):
+    """A tracer that does not raise."""
+
+    def end_span(self, span: Span, end_time: int | None = None) -> None:
+        """End a span."""
+        ...
+
+
 class _Asked(NamedTuple):
     provider: LLMProvider
     model: str
@@ -130,9 +141,10 @@ class _Asked(NamedTuple):
 class OpenSpan:
     """A span that is open, and the context in which it is the current one."""
 
-    __slots__ = ("_over_at", "context", "span")
+    __slots__ = ("_over_at", "_tracer", "context", "span")
 
-    def __init__(self, span: Span, context: Context) -> None:
+    def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
+        self._tracer = tracer
         self.span = span
         self.context = context
         self._over_at: int | None = None
@@ -143,7 +155,7 @@ class OpenSpan:
 
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
-        self.span.end(self._over_at)
+        self._tracer.end_span(self.span, self._over_at)
 
     def within(self) -> Variables:
         """A copy of the context variables that are now, in which this span is the current one."""
@@ -233,6 +245,11 @@ class RunSpans:
         )
 
     @property
+    def faults(self) -> Faults:
+        """What was kept from the run."""
+        return self._spans.faults
+
+    @property
     def trace_id(self) -> str:
         """The trace, as 32 hex digits; that of the request where there is no SDK to make one."""
         here = self._root.span.get_span_context()
@@ -289,8 +306,9 @@ class RunSpans:
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
     ) -> OpenSpan:
-        span = self._spans.tracer.start_span(name, parent, kind, attributes)
-        return OpenSpan(span, trace.set_span_in_context(span, parent))
+        tracer = self._spans.tracer
+        span = tracer.start_span(name, parent, kind, attributes)
+        return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
 
     def _asked(self, event: Task) -> None:
         said: a.Attributes = {
@@ -401,7 +419,7 @@ class RunSpans:
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
         span.set_status(failed(event.error))
-        span.end(now)
+        self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
     # -- the tools
