@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.trace import SpanContext, TracerProvider
 
 from looopy.errors import ConfigurationError, words
+from looopy.observe.forks import forget_in_forks
 from looopy.observe.otlp import OTLPExporter
 
 _log = logging.getLogger("looopy.observe")
@@ -44,14 +45,20 @@ class Destination:
         self._takes = takes
         self._sent = _Counted(exporter, name)
         self._room = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
-        self._lock = threading.Lock()
-        self._taken = self._dropped = 0
         self._closed = False
+        self.forked()
+        forget_in_forks(self)
         self._batches = BatchSpanProcessor(
             self._sent,
             max_queue_size=self._room,
             max_export_batch_size=min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)),
         )
+
+    def forked(self) -> None:
+        """In a fork's child: what waits to be sent, the parent sends, and the SDK's queue here is empty."""
+        self._lock = threading.Lock()
+        self._taken = self._dropped = 0
+        self._sent.seen = self._sent.delivered = self._sent.lost = 0
 
     @property
     def delivered(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from looopy.errors import words
+from looopy.observe.forks import forget_in_forks
 
 _log = logging.getLogger("looopy.observe")
 
@@ -20,9 +21,14 @@ class Faults:
     """
 
     def __init__(self) -> None:
+        self._said: set[tuple[str, type[Exception]]] = set()
+        self.forked()
+        forget_in_forks(self)
+
+    def forked(self) -> None:
+        """In a fork's child: what was lost, the parent has lost."""
         self.lost = 0
         self._lock = threading.Lock()
-        self._said: set[tuple[str, type[Exception]]] = set()
 
     def caught(self, what: str, error: Exception, *, lost: int = 0) -> None:
         """An error was caught.

@@ -23,6 +23,7 @@ from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
+from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
 from looopy.observe.logs import RunLog, logger
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
@@ -149,7 +150,8 @@ class Instrumentation:
         self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         pipeline.open()
-        atexit.register(self.shutdown)
+        forget_in_forks(self)
+        end_with_process(self)
 
     def __repr__(self) -> str:
         state = "off" if self.over else self._pipeline.where or "nowhere"
@@ -203,6 +205,14 @@ class Instrumentation:
         for watch in tuple(self._watches):
             watch.end()
         self._pipeline.shutdown(timeout)
+
+    def forked(self) -> None:
+        """In a fork's child: the runs under way are the parent's."""
+        global _lock  # noqa: PLW0603  as above
+        _lock = threading.Lock()
+        self._watches.clear()
+        if not self.over:
+            end_with_fork(self)
 
     def give_way(self, new: Instrumentation) -> None:
         """Let another take over, the spans of runs under way included; what is waiting here is sent by a thread of its own."""
