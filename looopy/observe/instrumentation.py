@@ -49,6 +49,8 @@ _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 
 _lock = threading.Lock()
 _newest: Instrumentation | None = None
+_under_way: set[_Watch] = set()
+"""The runs that are recorded now, also those that began under an instrumentation that has given way."""
 
 
 def instrument(
@@ -140,7 +142,6 @@ class Instrumentation:
         self.options = options
         self.over = False
         self._pipeline = pipeline
-        self._watches: set[_Watch] = set()
         self._spans = Spans(
             tracer=pipeline.tracer,
             faults=pipeline.faults,
@@ -202,7 +203,7 @@ class Instrumentation:
             if watcher.watcher() is self:
                 watcher.watch_with(None)
         atexit.unregister(self.shutdown)
-        for watch in tuple(self._watches):
+        for watch in tuple(_under_way):
             watch.end()
         self._pipeline.shutdown(timeout)
 
@@ -210,7 +211,7 @@ class Instrumentation:
         """In a fork's child: the runs under way are the parent's."""
         global _lock  # noqa: PLW0603  as above
         _lock = threading.Lock()
-        self._watches.clear()
+        _under_way.clear()
         if not self.over:
             end_with_fork(self)
 
@@ -228,15 +229,13 @@ class Instrumentation:
         spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(
-                spans, self._folds(setup, state, spans), self._pipeline.faults, self._watches.discard
-            )
+            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
                 spans.end()
             return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
-        self._watches.add(watch)
+        _under_way.add(watch)
         account = self._pipeline.account
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
@@ -293,15 +292,12 @@ class Fold(Protocol):
 class _Watch:
     """One run that is recorded: an operator that shows its events to the folds and passes them on."""
 
-    __slots__ = ("_faults", "_folds", "_forget", "_spans", "setup")
+    __slots__ = ("_faults", "_folds", "_spans", "setup")
 
-    def __init__(
-        self, spans: RunSpans, folds: Sequence[Fold], faults: Faults, forget: Callable[[_Watch], None]
-    ) -> None:
+    def __init__(self, spans: RunSpans, folds: Sequence[Fold], faults: Faults) -> None:
         self._spans = spans
         self._folds = folds
         self._faults = faults
-        self._forget = forget
         self.setup = spans.setup
 
     def events(self, source: Observable[Event]) -> Observable[Event]:
@@ -322,7 +318,7 @@ class _Watch:
 
     def end(self) -> None:
         """Nothing more will be seen of this run."""
-        self._forget(self)
+        _under_way.discard(self)
         for fold in self._folds:
             try:
                 fold.end()

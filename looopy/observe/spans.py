@@ -12,6 +12,7 @@ is theirs alone. So a `break`, a dispose, another thread or another loop can mix
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import Context as Variables
@@ -183,6 +184,7 @@ class RunSpans:
         "_described",
         "_iteration",
         "_iterations",
+        "_lock",
         "_offered",
         "_over",
         "_provider",
@@ -197,6 +199,7 @@ class RunSpans:
 
     def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
         self._spans = spans
+        self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
         self._common: a.Attributes = {
             a.AGENT_NAME: state.agent_id,
@@ -273,8 +276,11 @@ class RunSpans:
 
     def on_event(self, event: Event) -> None:
         """Open or close what an event stands for."""
-        if self._over:
-            return
+        with self._lock:
+            if not self._over:
+                self._fold(event)
+
+    def _fold(self, event: Event) -> None:
         match event:
             case LLMCall():
                 self._begin_iteration(event.iteration)
@@ -297,11 +303,11 @@ class RunSpans:
                 pass
 
     def end(self) -> None:
-        """End what is open, since nobody will say any more how the run ended."""
-        if not self._over:
-            self._close(
-                Failure(type="Abandoned", message="recording stopped before the run was over"), "canceled"
-            )
+        """End what is open, since nobody will say any more how the run ended. From any thread."""
+        with self._lock:
+            if not self._over:
+                said = "recording stopped before the run was over"
+                self._close(Failure(type="Abandoned", message=said), "canceled")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
@@ -345,8 +351,12 @@ class RunSpans:
 
     def chat(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan | None, Variables]:
         """A model is asked: the request as it shall be sent, its span, and the context to send it in."""
-        if self._over:
-            return _under(request, self._root.span.get_span_context()), None, copy_context()
+        with self._lock:
+            if not self._over:
+                return self._ask(request)
+        return _under(request, self._root.span.get_span_context()), None, copy_context()
+
+    def _ask(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan, Variables]:
         self._know(request.tools)
         model = request.model or str(getattr(self._provider, "model", ""))
         attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExportResult
 
 from looopy import Run, watcher
@@ -155,6 +156,54 @@ invoke_agent clerk [INTERNAL] ERROR: Abandoned: recording stopped before the run
         )
     assert len(receiver.spans) == 4
     assert recording.lost == 0
+
+
+async def test_spans_of_a_run_that_began_before_an_exchange_end_with_the_recording_too() -> None:
+    one, two = Keeps(), Keeps()
+    instrument(exporters=[one], tracer_provider=light())
+    async with Held():
+        second = instrument(exporters=[two], tracer_provider=sdk())
+        second.shutdown()
+        assert sorted(one.names + two.names) == [
+            "agent.iteration",
+            "chat scripted-model",
+            "execute_tool wait",
+            "invoke_agent clerk",
+        ]
+
+
+def test_a_recording_that_is_stopped_by_another_thread_leaves_no_span_open() -> None:
+    """Run with `sys.setswitchinterval(1e-5)`, it failed one time in ten while nothing kept the two threads apart."""
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(20):
+            provider, counts = sdk(), Counts()
+            provider.add_span_processor(counts)
+            recording = instrument(exporters=[Keeps()], tracer_provider=provider)
+            runs = [agent().execute("2 + 3?").start() for _ in range(10)]
+            assert counts.begun.wait(5)
+            recording.shutdown()
+            assert {run.result(5).output for run in runs} == {"5"}
+            assert counts.open == set()
+    finally:
+        sys.setswitchinterval(switch)
+
+
+class Counts(SpanProcessor):
+    """Knows the spans that are open."""
+
+    def __init__(self) -> None:
+        self.open: set[int] = set()
+        self.begun = threading.Event()
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.open.add(span.context.span_id)
+        if span.name.startswith("execute_tool"):
+            self.begun.set()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.open.discard(span.context.span_id)
 
 
 async def test_switching_off_twice_is_switching_off_once(said) -> None:
