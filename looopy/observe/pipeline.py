@@ -23,7 +23,6 @@ from looopy.observe.options import Options
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -32,6 +31,8 @@ except ModuleNotFoundError as missing:
     raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
+from looopy.observe.meters import LightMeters
+from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.spans import MakesSpans
 from looopy.observe.tracer import LightTracer, Provider
@@ -91,7 +92,7 @@ class Pipeline:
         if self._attached is not None:
             flushing.append(self._attached.flush)
         if self._meters is not None:
-            flushing.append(self._meters.force_flush)
+            flushing.append(self._meters.flush)
         return at_once(flushing, seconds)
 
     def give_way(self, new: Pipeline) -> None:
@@ -221,8 +222,8 @@ def _sends(choice: str, endpoint: str) -> bool:
     return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
 
 
-def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None, SDKMeterProvider | None]:
-    """Who takes the metrics, and the provider that is to be closed, where one was made here."""
+def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
+    """Who takes the metrics, and what of it is to be closed, where it was made here."""
     if options.meter_provider is not None:
         return options.meter_provider, None
     there = metrics.get_meter_provider()
@@ -234,9 +235,5 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None,
         raise MissingExtra(
             "sending metrics by OTLP", needs="opentelemetry-exporter-otlp-proto-http", extra="otel"
         )
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-    made = SDKMeterProvider(
-        [PeriodicExportingMetricReader(OTLPMetricExporter())], resource, shutdown_on_exit=False
-    )
+    made = LightMeters(resource=resource)
     return made, made

@@ -151,7 +151,7 @@ class Push:
                 exporter = self._exporter = self._make()
                 logging.getLogger(type(exporter).__module__).addFilter(_overhear)
             result = exporter.export(data, timeout_millis=self._milliseconds)  # pyright: ignore[reportUnknownMemberType]  its kwargs
-        except Exception as error:  # noqa: BLE001  whatever it is: the next export may work
+        except Exception as error:
             return self._failed(words(error))
         if result is MetricExportResult.SUCCESS:
             return self._succeeded()
@@ -162,7 +162,7 @@ class Push:
         if exporter is not None:
             try:
                 exporter.shutdown()  # pyright: ignore[reportUnknownMemberType]  its kwargs
-            except Exception as error:  # noqa: BLE001  as above, and there is no next one
+            except Exception as error:
                 self._failed(words(error))
 
     def _failed(self, why: str) -> None:
