@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from opentelemetry.context import Context
@@ -86,12 +86,15 @@ class _Counted(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.delivered = self.lost = 0
+        self._reads_light = bool(getattr(exporter, "reads_light_spans", False))
         self._exporter = exporter
         self._said = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         try:
-            result = self._exporter.export(spans)
+            result = self._exporter.export(
+                spans if self._reads_light else [_readable(span) for span in spans]
+            )
         except Exception as error:
             result = SpanExportResult.FAILURE
             if not self._said:
@@ -108,6 +111,12 @@ class _Counted(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
+
+
+def _readable(span: ReadableSpan) -> ReadableSpan:
+    """The span as the SDK has it; one of looopy's own (`tracer.LightSpan`) makes one."""
+    made = getattr(span, "readable", None)
+    return cast("ReadableSpan", made()) if callable(made) else span
 
 
 @runtime_checkable
