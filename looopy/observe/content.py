@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -347,5 +348,8 @@ def _file_part(part: FilePart, limit: int, allow: Allow | None) -> str:
 
 
 def _definition(tool: ToolDefinition, limit: int, allow: Allow | None) -> str:
-    flat = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return f'{{"type":"function",{value(flat, limit, allow)[1:]}'
+    """A tool; its parameters whole or not at all, since a part of a schema may be none."""
+    parameters = value(tool.parameters, sys.maxsize, allow)
+    shown = f',"parameters":{parameters}' if len(parameters) <= limit else ""
+    description = quoted(text(tool.description, limit, allow))
+    return f'{{"type":"function","name":{label(tool.name)},"description":{description}{shown}}}'

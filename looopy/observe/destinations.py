@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from opentelemetry.context import Context
@@ -136,6 +136,7 @@ class _Counted(SpanExporter):
     def __init__(self, exporter: SpanExporter, name: str) -> None:
         self.seen = self.delivered = self.lost = 0
         self.spared = False
+        self._reads_light = bool(getattr(exporter, "reads_light_spans", False))
         self._exporter = exporter
         self._name = name
         self._said = isinstance(exporter, OTLPExporter)  # which says what is wrong itself
@@ -143,7 +144,9 @@ class _Counted(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.seen += len(spans)
         try:
-            result = self._exporter.export(spans)
+            result = self._exporter.export(
+                spans if self._reads_light else [_readable(span) for span in spans]
+            )
         except Exception as error:
             result = self._refused(f"it raised {words(error)}", spans)
         else:
@@ -173,6 +176,12 @@ class _Counted(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
+
+
+def _readable(span: ReadableSpan) -> ReadableSpan:
+    """The span as the SDK has it; one of looopy's own (`tracer.LightSpan`) makes one."""
+    made = getattr(span, "readable", None)
+    return cast("ReadableSpan", made()) if callable(made) else span
 
 
 @runtime_checkable

@@ -38,8 +38,8 @@ def _forked() -> None:
         thing.forked()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  # not on Windows
-    os.register_at_fork(after_in_child=_forked)
+# Windows has no fork.
+getattr(os, "register_at_fork", dict)(after_in_child=_forked)
 
 
 def end_with_process(thing: Ends) -> None:

@@ -24,7 +24,8 @@ from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
-from looopy.observe.logs import RunLog, logger
+from looopy.observe.logs import RunLog, heard
+from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
@@ -256,15 +257,11 @@ class Instrumentation:
         if self._instruments is not None:
             model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
             address, port = attributes.server(setup.llm_provider)
-            folds.append(
-                self._instruments.run(
-                    agent=state.agent_id,
-                    provider=attributes.provider_name(model),
-                    address=address,
-                    port=port,
-                )
-            )
-        if logger.isEnabledFor(logging.CRITICAL):
+            provider = attributes.provider_name(model)
+            meter = self._instruments.run(agent=state.agent_id, provider=provider, address=address, port=port)
+            meters = self._pipeline.meter_provider
+            folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
+        if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
         if self._drawing is not None:
             folds.append(self._drawing())
@@ -287,6 +284,22 @@ class Fold(Protocol):
     def end(self) -> None:
         """The stream is torn down; most have heard of the end already."""
         ...
+
+
+class _Later:
+    """A fold that sees its events a little later, together with those of others."""
+
+    __slots__ = ("_fold", "_meters")
+
+    def __init__(self, fold: Fold, meters: LightMeters) -> None:
+        self._fold = fold
+        self._meters = meters
+
+    def on_event(self, event: Event) -> None:
+        self._meters.later(self._fold.on_event, event)
+
+    def end(self) -> None:
+        self._meters.later(lambda fold: fold.end(), self._fold)
 
 
 class _Watch:

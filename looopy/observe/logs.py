@@ -56,6 +56,16 @@ logger = logging.getLogger("looopy.run")
 logger.addHandler(logging.NullHandler())
 
 
+def heard() -> bool:
+    """Whether anybody listens to the log of runs: a handler that does something, on the logger or above it."""
+    above: logging.Logger | None = logger
+    while above is not None:
+        if any(not isinstance(handler, logging.NullHandler) for handler in above.handlers):
+            return True
+        above = above.parent if above.propagate else None
+    return False
+
+
 class RunLog:
     """One run's log: give it each event, and call `end` when the stream is torn down, whether or not it came to its end.
 

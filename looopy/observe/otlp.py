@@ -182,6 +182,9 @@ class OTLPExporter(SpanExporter):
             settings=said.settings,
         )
 
+    reads_light_spans = True
+    """It writes what it finds on a span, so that looopy's own need not be made the SDK's first."""
+
     def __repr__(self) -> str:
         return f"OTLPExporter({self.url!r}, name={self._name!r})"
 

@@ -23,12 +23,7 @@ from looopy.observe.options import Options
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
-    from opentelemetry.sdk.metrics.export import (
-        MetricExporter,
-        MetricExportResult,
-        MetricsData,
-        PeriodicExportingMetricReader,
-    )
+    from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -38,6 +33,8 @@ except ModuleNotFoundError as missing:
 
 from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults
+from looopy.observe.meters import LightMeters
+from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.spans import MakesSpans
 from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
@@ -99,7 +96,7 @@ class Pipeline:
         if self._attached is not None:
             flushing.append(self._attached.flush)
         if self._meters is not None:
-            flushing.append(self._meters.force_flush)
+            flushing.append(self._meters.flush)
         return at_once(flushing, seconds)
 
     def give_way(self, new: Pipeline) -> None:
@@ -241,8 +238,8 @@ def _sends(choice: str, endpoint: str) -> bool:
     return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
 
 
-def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None, SDKMeterProvider | None]:
-    """Who takes the metrics, and the provider that is to be closed, where one was made here."""
+def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
+    """Who takes the metrics, and what of it is to be closed, where it was made here."""
     if options.meter_provider is not None:
         return options.meter_provider, None
     there = metrics.get_meter_provider()
@@ -250,9 +247,8 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | None,
         return there, None
     if not sends_metrics():
         return None, None
-    made = SDKMeterProvider(
-        [PeriodicExportingMetricReader(_metric_exporter())], resource, shutdown_on_exit=False
-    )
+    _check_exporter_of_metrics()
+    made = LightMeters(resource=resource)
     return made, made
 
 
@@ -262,18 +258,17 @@ def probe_metrics() -> bool:
     Raises:
         MissingExtra: the package that sends them is not installed.
     """
-    exporter = cast("Any", _metric_exporter())  # half typed
+    _check_exporter_of_metrics()
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    exporter: Any = OTLPMetricExporter()  # half typed
     taken = exporter.export(MetricsData([])) is MetricExportResult.SUCCESS
     exporter.shutdown()
     return taken
 
 
-def _metric_exporter() -> MetricExporter:
-    """OpenTelemetry's own: metrics are few."""
+def _check_exporter_of_metrics() -> None:
     if find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise MissingExtra(
             "sending metrics by OTLP", needs="opentelemetry-exporter-otlp-proto-http", extra="otel"
         )
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-    return OTLPMetricExporter()

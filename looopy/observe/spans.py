@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, cast
+from functools import partial
+from typing import NamedTuple, ParamSpec, Protocol, cast
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -38,16 +39,18 @@ from looopy.events import (
     ToolComplete,
     ToolStart,
 )
-from looopy.messages import JSON, Message, ToolCall, Usage, render
+from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
-from looopy.observe.content import Content, Transcript
+from looopy.observe import sayings
+from looopy.observe.content import Content
 from looopy.observe.faults import Faults
 from looopy.observe.wrapped import WatchedModel, WatchedTools
-from looopy.ports import LLMProvider, LLMRequest, ToolDefinition
+from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller
 
+P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
 _REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
@@ -88,7 +91,7 @@ class Spans:
                 a.PROVIDER: a.provider_name(model),
                 **({a.MODEL: model} if model else {}),
                 a.STREAM: True,
-                **a.parameters(fields),
+                **sayings.parameters(fields),
             }
             address, port = a.server(provider)
             if address:
@@ -142,17 +145,25 @@ class _Asked(NamedTuple):
 class OpenSpan:
     """A span that is open, and the context in which it is the current one."""
 
-    __slots__ = ("_over_at", "_tracer", "context", "span")
+    __slots__ = ("_later", "_over_at", "_tracer", "context", "span")
 
     def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
         self._tracer = tracer
         self.span = span
         self.context = context
         self._over_at: int | None = None
+        self._later: Callable[[Callable[[], a.Attributes]], None] | None = getattr(span, "later", None)
 
     def given_up(self) -> None:
         """What it stands for ends now; why, and so the end of the span, is told later: a store may have to be waited for."""
         self._over_at = self._over_at or time.time_ns()
+
+    def say(self, what: Callable[P, a.Attributes], *about: P.args, **how: P.kwargs) -> None:
+        """Say something of it: now, or, where the span can wait, when it is sent."""
+        if self._later is None:
+            self.span.set_attributes(what(*about, **how))
+        else:
+            self._later(partial(what, *about, **how))
 
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
@@ -189,10 +200,9 @@ class RunSpans:
         "_over",
         "_provider",
         "_root",
-        "_said",
+        "_shown",
         "_spans",
         "_tools",
-        "_transcript",
         "_usage",
         "setup",
     )
@@ -228,7 +238,7 @@ class RunSpans:
         )
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
-        self._transcript = spans.content.transcript() if spans.content and recording else None
+        self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
         self._iteration: OpenSpan | None = None
         self._iterations = state.iteration
@@ -317,16 +327,8 @@ class RunSpans:
         return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
 
     def _asked(self, event: Task) -> None:
-        said: a.Attributes = {
-            a.METADATA + name: value if isinstance(value, str | bool | int | float) else render(value)
-            for name, value in event.metadata.items()
-            if value is not None
-        }
-        if self._transcript and event.prompt:
-            said[a.INPUT] = self._transcript.input_messages((event.prompt,))
-            said[a.QUESTION] = self._transcript.line(event.prompt)
-        if said:
-            self._root.span.set_attributes(said)
+        if event.metadata or self._shown is not None:
+            self._root.say(sayings.task, event, self._shown)
 
     def _begin_iteration(self, number: int) -> None:
         if self._iteration is not None:
@@ -363,23 +365,14 @@ class RunSpans:
         if request.prompt_name and request.prompt_version is not None:
             attributes[a.PROMPT_NAME] = request.prompt_name
             attributes[a.PROMPT_VERSION] = request.prompt_version
-        if self._transcript:
-            self._show_request(attributes, self._transcript, request)
         self._asked_for = model
         self._chat = chat = self._open(
             f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
         )
+        if self._shown is not None:
+            chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
         return _under(request, chat.span.get_span_context()), chat, chat.within()
-
-    def _show_request(self, attributes: a.Attributes, transcript: Transcript, request: LLMRequest) -> None:
-        if system := transcript.system_instructions(request.messages):
-            attributes[a.SYSTEM] = system
-        attributes[a.INPUT] = transcript.input_messages(request.messages)
-        if request.tools:
-            attributes[a.DEFINITIONS] = transcript.tool_definitions(request.tools)
-        if self._spans.legacy:
-            attributes["gen_ai.prompt"] = attributes[a.INPUT]
 
     def _know(self, tools: Sequence[ToolDefinition]) -> None:
         """Remember what the tools are for."""
@@ -395,14 +388,7 @@ class RunSpans:
             self._cost = (self._cost or 0.0) + event.cost
         if (chat := self._chat) is None:
             return
-        attributes = a.answer(event)
-        if self._attempt > 1:
-            attributes[a.ATTEMPTS] = self._attempt
-        if self._transcript:
-            attributes[a.OUTPUT] = self._transcript.output_messages(event.message, event.finish_reason)
-        if self._spans.legacy:
-            attributes |= a.legacy(attributes, event)
-        chat.span.set_attributes(attributes)
+        chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
         if event.model and not self._asked_for:
             chat.span.update_name(f"chat {event.model}")
         if event.finish_reason != "interrupted":  # else the final status says why
@@ -414,21 +400,12 @@ class RunSpans:
         if self._chat is None:
             return
         now = time.time_ns()
-        attributes: a.Attributes = {
-            **self._common,
-            a.KIND: "span",
-            a.LEVEL: "WARNING",  # it is not the end of the call
-            a.ATTEMPT: event.attempt,
-            a.ATTEMPT_MODEL: event.model,
-            a.NEXT_MODEL: event.next_model,
-            a.DELAY: event.seconds,
-            a.ERROR: event.error.type,
-        }
         name = f"attempt {event.model}" if event.model else "attempt"
+        attributes: a.Attributes = {**self._common, **sayings.attempt(event)}
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(event.error))
+        span.set_status(failed(self._fit(event.error)))
         self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -444,43 +421,31 @@ class RunSpans:
             **self._common,
             a.OPERATION: "execute_tool",
             a.TOOL: event.tool_name,
-            a.TOOL_CALL: event.call_id,
-            a.TOOL_TYPE: "function",
         }
-        if description := self._described.get(event.tool_name):
-            attributes[a.TOOL_DESCRIPTION] = description
-        if self._transcript:
-            attributes[a.ARGUMENTS] = self._transcript.arguments(event.arguments)
-        self._tools[event.call_id] = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool.say(sayings.tool, event, self._shown, self._described)
+        self._tools[event.call_id] = tool
 
     def _end_tool(self, event: ToolComplete) -> None:
         if (tool := self._tools.pop(event.call_id, None)) is None:
             return
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
-            shown = event.error if self._transcript else replace(event.error, message="")
+            shown = event.error if self._shown is not None else replace(event.error, message="")
             tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
             if event.error.type == TaskCanceled.__name__:
                 tool.span.set_attributes(_CANCELED)
-        elif self._transcript:
-            tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
+        elif self._shown is not None:
+            tool.say(sayings.result, event, self._shown)
         tool.end()
 
     # -- the end
 
     def _end(self, event: StatusUpdate) -> None:
-        root = self._root.span
-        ending: a.Attributes = {a.STATUS: event.status.state, a.ITERATIONS: self._iterations}
-        if self._usage is not None:
-            ending |= a.usage(self._usage, a.TOTAL)
-        if self._cost is not None:
-            ending[a.TOTAL_COST] = self._cost
-        if self._transcript and self._answer is not None and self._answer.text:
-            reason = "stop" if event.status.state == "completed" else "interrupted"
-            ending[a.OUTPUT] = self._transcript.output_messages(self._answer, reason)
-            ending[a.ANSWER] = self._transcript.line(self._answer)
-        root.set_attributes(ending)
+        self._root.say(
+            sayings.ending, event, self._shown, self._answer, self._usage, self._cost, self._iterations
+        )
         self._close(event.error, event.status.state)
 
     def _close(self, failure: Failure | None, state: str) -> None:
@@ -499,11 +464,8 @@ class RunSpans:
         self._chat = self._iteration = None
 
     def _fit(self, failure: Failure) -> Failure:
-        return (
-            replace(failure, message=self._transcript.failure(failure.message))
-            if self._transcript
-            else failure
-        )
+        shown = self._shown
+        return failure if shown is None else replace(failure, message=shown.failure(failure.message))
 
 
 _CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
@@ -521,10 +483,10 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     """The request as a part of a span, which the proxy will be told of."""
     if not span.is_valid:
         return request
-    return replace(
+    return below(
         request,
         trace_id=trace.format_trace_id(span.trace_id),
-        parent_span_id=trace.format_span_id(span.span_id),
+        span_id=trace.format_span_id(span.span_id),
         sampled=span.trace_flags.sampled,
     )
 

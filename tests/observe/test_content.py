@@ -284,6 +284,18 @@ def test_of_many_tools_the_first_are_shown() -> None:
     ]
 
 
+def test_the_parameters_of_a_tool_are_shown_whole_or_not_at_all() -> None:
+    tool = ToolDefinition(name="weather", description="The weather.")
+
+    assert json.loads(Content(max_chars=11).transcript().tool_definitions((tool,))) == [
+        {
+            "type": "function",
+            "name": "weather",
+            "description": "The weather… [cut: 11 of 12 characters shown]",
+        }
+    ]
+
+
 def test_of_a_long_conversation_the_middle_is_left_out() -> None:
     messages = [Message.user(f"{n:04}" * 250) for n in range(50)]
     shown = written(Message.system("Be brief."), *messages, max_total=16_384)

@@ -44,7 +44,9 @@ TOOLS = st.builds(
     ToolDefinition,
     name=st.text("abc", min_size=1, max_size=64),
     description=TEXTS,
-    parameters=st.just({"type": "object", "properties": {"city": {"type": "string"}}}),
+    parameters=st.dictionaries(TEXTS, st.just({"type": "string", "default": "half \ud83d"}), max_size=60).map(
+        lambda properties: {"type": "object", "properties": properties}
+    ),
 )
 HOOKS = st.sampled_from(
     [None, None, lambda text, where: text.upper(), lambda text, where: text * 3, lambda text, where: 1 / 0]
@@ -103,9 +105,11 @@ def test_a_conversation_that_grew_is_written_as_one_that_was_there_at_once(
 
 
 @thorough
-@given(tools=st.lists(TOOLS, max_size=6))
-def test_every_set_of_tools_has_the_form_of_the_conventions(tools: list[ToolDefinition]) -> None:
-    written = Content(max_total=LEAST).transcript().tool_definitions(tools)
+@given(content=CONTENT, tools=st.lists(TOOLS, max_size=6))
+def test_every_set_of_tools_has_the_form_of_the_conventions(
+    content: Content, tools: list[ToolDefinition]
+) -> None:
+    written = content.transcript().tool_definitions(tools)
 
     assert bool(written) is bool(tools)
     shown = json.loads(written or "[]")
