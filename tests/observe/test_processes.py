@@ -1,60 +1,22 @@
-"""Recording over the life of a process: from the first call with nothing but variables to the end, and across forks.
-
-Each in a process of its own: OpenTelemetry has one global provider for a process, and who has set it sets it for all tests.
-"""
+"""Recording over the life of a process: from the first call with nothing but variables to the end, and across forks."""
 
 from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
-from textwrap import dedent
 
 import pytest
 
+from observe.children import ran
 from observe.langfuse_server import LangfuseServer
 from observe.receiver import Receiver, status, tree
 from observe.watched import SPANS, TREE
-
-TESTS = Path(__file__).parents[1]
-
-BEGINNING = """\
-import asyncio, os, sys, threading, time
-from opentelemetry import trace
-from looopy.observe import OTLPExporter, instrument
-from observe.watched import agent, answer, calls, says
-
-def tell(text):
-    print(text, flush=True)
-"""
 
 
 @pytest.fixture
 def receiver():
     with Receiver() as receiver:
         yield receiver
-
-
-def ran(program: str, **variables: str) -> tuple[str, str]:
-    """What a program says, on stdout and on stderr; it must end well."""
-    known = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("OTEL_", "LANGFUSE_", "LITELLM_"))
-    }
-    paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BEGINNING + dedent(program)],
-        env=known | {"PYTHONPATH": paths, "OTEL_METRICS_EXPORTER": "none"} | variables,
-        capture_output=True,
-        text=True,
-        timeout=25,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout, ended.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------- the end
