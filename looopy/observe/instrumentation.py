@@ -142,6 +142,7 @@ class Instrumentation:
     def __init__(self, options: Options, pipeline: Pipeline) -> None:
         self.options = options
         self.over = False
+        self._leaving = threading.Thread(target=self._leave, name="looopy-observe", daemon=True)
         self._pipeline = pipeline
         self._spans = Spans(
             tracer=pipeline.tracer,
@@ -198,11 +199,13 @@ class Instrumentation:
             timeout: seconds to wait at most; what is not sent by then is lost, and said.
         """
         with _lock:
-            if self.over:
-                return
-            self.over = True
+            before, self.over = self.over, True
             if watcher.watcher() is self:
                 watcher.watch_with(None)
+        if before:
+            if self._leaving.is_alive():
+                self._leaving.join(timeout)
+            return
         atexit.unregister(self.shutdown)
         for watch in tuple(_under_way):
             watch.end()
@@ -222,8 +225,12 @@ class Instrumentation:
             if self.over:
                 return
             self.over = True
-        self._pipeline.give_way(new._pipeline)
-        threading.Thread(target=self._pipeline.shutdown, args=(_GOODBYE,), daemon=True).start()
+            self._pipeline.give_way(new._pipeline)
+            self._leaving.start()
+
+    def _leave(self) -> None:
+        self._pipeline.shutdown(_GOODBYE)
+        atexit.unregister(self.shutdown)  # which waits for this
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
