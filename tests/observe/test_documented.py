@@ -39,5 +39,9 @@ def test_the_table_of_metrics_names_each_instrument_with_its_unit() -> None:
 
 
 def units() -> list[str]:
-    rows = [row for row in PAGE.split("### Metrics\n")[1].split("### Logs")[0].splitlines() if row.startswith("| `")]
+    rows = [
+        row
+        for row in PAGE.split("### Metrics\n")[1].split("### Logs")[0].splitlines()
+        if row.startswith("| `")
+    ]
     return [row.split("|")[3].strip() for row in rows]
