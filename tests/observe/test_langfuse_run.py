@@ -90,13 +90,11 @@ invoke_agent clerk [INTERNAL]
   . gen_ai.aggregated_usage.output_tokens = 20
   . gen_ai.operation.name = invoke_agent
   . gen_ai.request.model = gpt-4o-mini
-  . input.value = The weather?
   . langfuse.observation.input = [{"role":"user","content":"The weather?"}]
   . langfuse.observation.output = {"role":"assistant","content":"Rain."}
   . looopy.cost = 0.5
   . looopy.iterations = 2
   . looopy.status = completed
-  . output.value = Rain.
     agent.iteration [INTERNAL]
       . langfuse.observation.type = chain
       . looopy.iteration = 1
