@@ -107,6 +107,7 @@ def result(event: ToolComplete, shown: Transcript) -> a.Attributes:
 def ending(
     event: StatusUpdate,
     shown: Transcript | None,
+    *,
     answered: Message | None,
     used: Usage | None,
     cost: float | None,
@@ -138,7 +139,7 @@ def usage(used: Usage, prefix: str) -> a.Attributes:
     return counts
 
 
-_REQUEST: Mapping[str, str] = {
+PARAMETERS: Mapping[str, str] = {
     "temperature": "gen_ai.request.temperature",
     "max_tokens": "gen_ai.request.max_tokens",
     "max_completion_tokens": "gen_ai.request.max_tokens",
@@ -154,7 +155,7 @@ def parameters(fields: Mapping[str, JSON]) -> a.Attributes:
     """The parameters of a request that the conventions have a name for."""
     said: a.Attributes = {
         name: value
-        for field, name in _REQUEST.items()
+        for field, name in PARAMETERS.items()
         if isinstance(value := fields.get(field), int | float) and not isinstance(value, bool)
     }
     match fields.get("stop"):

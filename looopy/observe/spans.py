@@ -444,7 +444,13 @@ class RunSpans:
 
     def _end(self, event: StatusUpdate) -> None:
         self._root.say(
-            sayings.ending, event, self._shown, self._answer, self._usage, self._cost, self._iterations
+            sayings.ending,
+            event,
+            self._shown,
+            answered=self._answer,
+            used=self._usage,
+            cost=self._cost,
+            iterations=self._iterations,
         )
         self._close(event.error, event.status.state)
 
