@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.retry import Retry
     from looopy.tools.function import tool
+    from looopy.usage import UsageReport, UsageRow
 
 _AT_FIRST_USE = {
     "Capabilities": "looopy.providers.capabilities",
@@ -68,6 +69,8 @@ _AT_FIRST_USE = {
     "Retry": "looopy.providers.retry",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
+    "UsageReport": "looopy.usage",
+    "UsageRow": "looopy.usage",
     "cost_of": "looopy.providers.prices",
     "tool": "looopy.tools.function",
 }
@@ -137,6 +140,8 @@ __all__ = [
     "UnknownModel",
     "UnsupportedParameter",
     "Usage",
+    "UsageReport",
+    "UsageRow",
     "cost_of",
     "dumps",
     "loads",
