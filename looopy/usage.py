@@ -94,7 +94,7 @@ class UsageReport:
         return run.subscribe(self.add, _ignore)
 
     def add(self, event: Event) -> None:
-        """Add one event; those that tell nothing of a model call change nothing."""
+        """Add one event; those that tell nothing of a model call change nothing. A task's events must come in their order."""
         if not isinstance(event, LLMResponse | Task):
             return
         with self._lock:
@@ -147,9 +147,14 @@ def _cells(row: UsageRow) -> tuple[str, ...]:
 
 
 def _money(row: UsageRow) -> str:
-    known = "" if row.cost is None else f"${row.cost:,.4f}"
+    known = "" if row.cost is None else f"${_dollars(row.cost)}"
     unknown = f"unknown for {row.unpriced:,}" if row.unpriced else ""
     return " + ".join(filter(None, (known, unknown))) or "–"
+
+
+def _dollars(amount: float) -> str:
+    """Four places, and more where these would show next to nothing."""
+    return f"{amount:,.4f}" if amount >= 0.001 or not amount else f"{amount:.8f}".rstrip("0")
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -143,15 +143,17 @@ def test_a_report_prints_a_table():
             LLMResponse(message=Message.assistant("Hi"), model=model, cost=cost, seconds=seconds, usage=usage)
         )
     report.add(LLMResponse(message=Message.assistant("Hi"), cost=0.125))
+    report.add(LLMResponse(message=Message.assistant("Hi"), cost=0.0000231, model="cheap"))
 
     assert str(report) == (
         """\
 model        calls   input  cached  output  reasoning  seconds  cost
 gpt-4o-mini      2  24,690      80      40         10      3.2  $0.5000 + unknown for 1
 (unnamed)        1       0       0       0          0      0.0  $0.1250
+cheap            1       0       0       0          0      0.0  $0.0000231
 free             1       0       0       0          0      0.0  unknown for 1
 my-own           1       0       0       0          0      0.0  unknown for 1
-total            5  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
+total            6  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
     )
     assert UsageReport().table(by="session") == (
         """\

@@ -44,6 +44,7 @@ from looopy.testing import (
     stalls,
     thinks,
 )
+from looopy.testing.tape import differences
 
 KEY = "sk-2b7f9c1e4d8a6053"
 
@@ -434,6 +435,23 @@ async def test_a_request_that_was_not_recorded_says_what_differs(tmp_path):
         match=r"no answer to GET /v1/models\. It has POST /v1/chat/completions, GET /other\. ",
     ):
         await tape.send("GET", "http://proxy/v1/models", headers={})
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(VALUES, VALUES)
+@example({"a": None}, {})
+@example([1], [True])
+def test_what_differs_is_found_wherever_it_is(recorded, asked):
+    same = json.dumps(recorded, sort_keys=True) == json.dumps(asked, sort_keys=True)
+
+    assert (list(differences(recorded, asked)) == []) == same
+    assert list(differences(asked, asked)) == []
 
 
 async def test_a_request_made_once_more_than_recorded_is_an_error(tmp_path):
