@@ -48,19 +48,25 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.cache import Cache
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
     from looopy.providers.retry import Retry
+    from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.tools.function import tool
 
 _AT_FIRST_USE = {
+    "Cache": "looopy.providers.cache",
     "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "MemoryCache": "looopy.stores.answers",
+    "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
+    "SQLiteCache": "looopy.stores.answers",
     "Timeouts": "looopy.providers.litellm",
     "tool": "looopy.tools.function",
 }
@@ -81,6 +87,7 @@ __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
     "BufferOverflow",
+    "Cache",
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
@@ -102,6 +109,7 @@ __all__ = [
     "LiteLLMProvider",
     "LooopyError",
     "ManagedPrompt",
+    "MemoryCache",
     "Message",
     "MissingExtra",
     "ModelError",
@@ -111,9 +119,11 @@ __all__ = [
     "ModelTimeout",
     "NotResumable",
     "ProxyUnreachable",
+    "RedisCache",
     "Retry",
     "Run",
     "RunResult",
+    "SQLiteCache",
     "Session",
     "StoreFailed",
     "StreamBroken",
