@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from looopy.agent import AgentLoop, Session
 from looopy.errors import (
     AuthenticationFailed,
+    BudgetExceeded,
     BufferOverflow,
     ConfigurationError,
     ContentRefused,
@@ -48,6 +49,7 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.budget import Budget, Meter
     from looopy.providers.cache import Cache
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
@@ -58,12 +60,14 @@ if TYPE_CHECKING:
     from looopy.tools.function import tool
 
 _AT_FIRST_USE = {
+    "Budget": "looopy.providers.budget",
     "Cache": "looopy.providers.cache",
     "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
     "MemoryCache": "looopy.stores.answers",
+    "Meter": "looopy.providers.budget",
     "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
     "SQLiteCache": "looopy.stores.answers",
@@ -86,6 +90,8 @@ def __dir__() -> list[str]:
 __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
+    "Budget",
+    "BudgetExceeded",
     "BufferOverflow",
     "Cache",
     "ConfigurationError",
@@ -111,6 +117,7 @@ __all__ = [
     "ManagedPrompt",
     "MemoryCache",
     "Message",
+    "Meter",
     "MissingExtra",
     "ModelError",
     "ModelFailed",
