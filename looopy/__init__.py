@@ -53,8 +53,10 @@ if TYPE_CHECKING:
     from looopy.providers.cache import Cache
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.limiter import Limiter
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
+    from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
     from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.tools.function import tool
@@ -63,11 +65,13 @@ _AT_FIRST_USE = {
     "Budget": "looopy.providers.budget",
     "Cache": "looopy.providers.cache",
     "Fallback": "looopy.providers.fallback",
+    "Limiter": "looopy.providers.limiter",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
     "MemoryCache": "looopy.stores.answers",
     "Meter": "looopy.providers.budget",
+    "RateLimit": "looopy.providers.rate_limit",
     "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
     "SQLiteCache": "looopy.stores.answers",
@@ -109,6 +113,7 @@ __all__ = [
     "LLMRequest",
     "LLMResponse",
     "LimitExceeded",
+    "Limiter",
     "Limits",
     "LiteLLM",
     "LiteLLMEmbedder",
@@ -126,6 +131,7 @@ __all__ = [
     "ModelTimeout",
     "NotResumable",
     "ProxyUnreachable",
+    "RateLimit",
     "RedisCache",
     "Retry",
     "Run",
