@@ -19,6 +19,7 @@ LooopyError                                                     .retryable .resu
 │   ├── ModelFailed             the server broke: try again
 │   └── StreamBroken            the answer stopped half-way         .events_seen
 ├── LimitExceeded           raise the limit, or accept the stop .limit .allowed .spent
+│   └── BudgetExceeded          another meter, or more on this one  .unit
 ├── ToolFailed              mend the tool                       .tool .call_id
 ├── TaskCanceled            somebody cancelled                  .reason
 ├── BufferOverflow          read faster, or choose another rule .size
@@ -359,6 +360,21 @@ class LimitExceeded(LooopyError):
         self.limit = limit
         self.allowed = allowed
         self.spent = spent
+
+
+class BudgetExceeded(LimitExceeded):
+    """A budget is spent: an answer was cut for it, or a model not asked.
+
+    Attributes:
+        limit: "tokens" or "cost", as written in `Budget`.
+        allowed: what it was set to.
+        spent: what the meter said when it struck, the estimate of what was under way included.
+        unit: "tokens" or "USD".
+    """
+
+    def __init__(self, message: str, *, limit: str, allowed: float, spent: float, unit: str) -> None:
+        super().__init__(message, limit=limit, allowed=allowed, spent=spent)
+        self.unit = unit
 
 
 class ToolFailed(LooopyError):
