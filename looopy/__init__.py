@@ -48,20 +48,30 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.capabilities import Capabilities
+    from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
+    from looopy.providers.prices import Prices, cost_of
     from looopy.providers.retry import Retry
     from looopy.tools.function import tool
+    from looopy.usage import UsageReport, UsageRow
 
 _AT_FIRST_USE = {
+    "Capabilities": "looopy.providers.capabilities",
     "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "Prices": "looopy.providers.prices",
     "Retry": "looopy.providers.retry",
     "Timeouts": "looopy.providers.litellm",
+    "Tokens": "looopy.providers.catalogue",
+    "UsageReport": "looopy.usage",
+    "UsageRow": "looopy.usage",
+    "cost_of": "looopy.providers.prices",
     "tool": "looopy.tools.function",
 }
 
@@ -81,6 +91,7 @@ __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
     "BufferOverflow",
+    "Capabilities",
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
@@ -110,6 +121,7 @@ __all__ = [
     "ModelRejected",
     "ModelTimeout",
     "NotResumable",
+    "Prices",
     "ProxyUnreachable",
     "Retry",
     "Run",
@@ -119,6 +131,7 @@ __all__ = [
     "StreamBroken",
     "TaskCanceled",
     "Timeouts",
+    "Tokens",
     "ToolContext",
     "ToolDefinition",
     "ToolFailed",
@@ -127,6 +140,9 @@ __all__ = [
     "UnknownModel",
     "UnsupportedParameter",
     "Usage",
+    "UsageReport",
+    "UsageRow",
+    "cost_of",
     "dumps",
     "loads",
     "tool",
