@@ -174,9 +174,6 @@ class _Counted(SpanExporter):
         except Exception as error:
             _log.warning("%s could not be shut down: it raised %s", self._name, words(error))
 
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
-
 
 def _readable(span: ReadableSpan) -> ReadableSpan:
     """The span as the SDK has it; one of looopy's own (`tracer.LightSpan`) makes one."""

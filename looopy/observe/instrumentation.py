@@ -339,7 +339,8 @@ class _Watch:
     def end(self) -> None:
         """Nothing more will be seen of this run."""
         _under_way.discard(self)
-        for fold in self._folds:
+        folds, self._folds = self._folds, ()
+        for fold in folds:
             try:
                 fold.end()
             except Exception as error:
