@@ -15,7 +15,8 @@ from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMEvent
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import Attempt, Shown, Then, attempts, check_provider, model_of
+from looopy.providers.attempts import Attempt, Shown, Then, attempts
+from looopy.providers.candidates import check_provider, model_of
 
 
 @dataclass(frozen=True, slots=True)
