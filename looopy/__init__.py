@@ -50,17 +50,23 @@ from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 if TYPE_CHECKING:
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.hedge import Hedge
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
+    from looopy.providers.load_balance import LoadBalance
     from looopy.providers.presets import LiteLLM
     from looopy.providers.retry import Retry
+    from looopy.providers.route import Route
     from looopy.tools.function import tool
 
 _AT_FIRST_USE = {
     "Fallback": "looopy.providers.fallback",
+    "Hedge": "looopy.providers.hedge",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "LoadBalance": "looopy.providers.load_balance",
     "Retry": "looopy.providers.retry",
+    "Route": "looopy.providers.route",
     "Timeouts": "looopy.providers.litellm",
     "tool": "looopy.tools.function",
 }
@@ -90,6 +96,7 @@ __all__ = [
     "Event",
     "Fallback",
     "FilePart",
+    "Hedge",
     "InMemoryArtifactStore",
     "InMemoryStateStore",
     "LLMProvider",
@@ -100,6 +107,7 @@ __all__ = [
     "LiteLLM",
     "LiteLLMEmbedder",
     "LiteLLMProvider",
+    "LoadBalance",
     "LooopyError",
     "ManagedPrompt",
     "Message",
@@ -112,6 +120,7 @@ __all__ = [
     "NotResumable",
     "ProxyUnreachable",
     "Retry",
+    "Route",
     "Run",
     "RunResult",
     "Session",

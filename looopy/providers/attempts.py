@@ -12,6 +12,7 @@ from functools import partial
 from typing import TypeAlias
 
 from reactivex import Observable, abc
+from reactivex.disposable import Disposable
 from reactivex.internal import noop
 
 from looopy import threads
@@ -82,7 +83,11 @@ def attempts(plan: Callable[[], tuple[Attempt, Then]]) -> Observable[LLMEvent]:
     """
 
     def subscribe(subscriber: Subscriber) -> abc.DisposableBase:
-        first, then = plan()
+        try:
+            first, then = plan()
+        except Exception as error:  # noqa: BLE001  of a function that the user gave
+            subscriber.end(error)
+            return Disposable()
         attempts = _Attempts(subscriber, then)
         attempts.begin(first)
         return attempts
