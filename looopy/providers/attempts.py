@@ -205,7 +205,9 @@ class _Running(Request):
 
     def on_next(self, event: LLMEvent) -> None:
         """Show a piece, and remember that it was."""
-        if type(event) is ContentDelta and self._text is not None:  # first, since there are thousands of them
+        if (
+            isinstance(event, ContentDelta) and self._text is not None
+        ):  # first, since there are thousands of them
             self._text(event.delta)
             self._show(event)
             return
@@ -224,8 +226,6 @@ class _Running(Request):
             case _ if self.attempt.hold:
                 self.held.append(event)
                 return
-            case ContentDelta(delta=delta):
-                self._shown.text.append(delta)
             case ThoughtDelta(delta=delta):
                 self._shown.thoughts.append(delta)
             case _:
