@@ -7,15 +7,15 @@ provider before.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from looopy.errors import ConfigurationError, LooopyError, redact
 from looopy.events import LLMResponse
 from looopy.ports import LLMProvider, LLMRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One of several models.
 
     Attributes:

@@ -94,7 +94,7 @@ class Retry:
 
     def _rule(self, again: Attempt) -> Then:
         """When to ask again, for one subscription."""
-        began, failed = threads.now(), 0
+        began, failed = 0.0 if self.seconds is None else threads.now(), 0
 
         def then(error: Exception, shown: Shown) -> Attempt | Exception:
             nonlocal failed
