@@ -14,6 +14,7 @@ import pytest
 import reactivex as rx
 from providers.wrapping import HI, Named, Stubborn, answer, heard, in_the_turn_of, most, proxy, story
 from reactivex import Observable
+from reactivex import operators as ops
 
 from looopy import AgentLoop, Fallback, Hedge, LLMProvider, LoadBalance, Message, Retry
 from looopy.errors import (
@@ -441,6 +442,17 @@ def test_an_observer_may_subscribe_and_so_may_nobody():
 
     run_virtual(main())
     assert seen == ["content-delta", "llm-response", "|"]
+
+
+def test_operators_that_lock_their_source_work_on_it():
+    call = retry(says("4")).call(HI)
+
+    async def main() -> list[Any]:
+        merged = rx.merge(call, rx.empty()).pipe(ops.take_while(lambda event: event.kind != "llm-response"))
+        return [event.delta for event in await merged.pipe(ops.to_list())]
+
+    assert run_virtual(main()) == ["4"]
+    assert call.lock is call.lock
 
 
 def test_an_answer_leaves_nothing_for_the_garbage_collector():
