@@ -23,6 +23,7 @@ from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
 from benchmarks.measure import Clock, Row, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
+from benchmarks.tracing import receiver, watched
 from benchmarks.wrappers import ask as ask_provider
 from benchmarks.wrappers import bare, wrapped
 from looopy import LLMProvider
@@ -177,6 +178,57 @@ async def concurrent(bench: Bench) -> list[Row]:
     ]
 
 
+async def tracing(bench: Bench) -> list[Row]:
+    """CPU of a run with tracing on, its spans sent, against the same without; and what an event waits longer."""
+    loop, times = bench.ours, 40
+    with receiver() as url:
+
+        async def runs(*, watch: bool, metrics: bool = False) -> float:
+            if not watch:
+                return await cost(again(loop, TWO_TURNS, times)) / times * 1e3
+            with watched(url, metrics=metrics) as instrumentation:
+
+                async def all_of_it() -> None:
+                    await again(loop, TWO_TURNS, times)
+                    if not await asyncio.to_thread(instrumentation.flush):
+                        raise AssertionError("the spans were not sent")
+
+                spent = await cost(all_of_it()) / times * 1e3
+                if (instrumentation.delivered, instrumentation.lost) != (6 * times, 0):
+                    raise AssertionError(f"{instrumentation.delivered} spans arrived, not {6 * times}")
+            return spent
+
+        async def first(*, watch: bool) -> float:
+            if not watch:
+                return await first_token(loop)
+            with watched(url, metrics=True):
+                return await first_token(loop)
+
+        async def chunks(*, watch: bool) -> float:
+            if not watch:
+                return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
+            with watched(url, metrics=True):
+                return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
+
+        off = partial(runs, watch=False)
+        traced, bare = await in_turns(partial(runs, watch=True), off, bench.times(24))
+        measured, bare_again = await in_turns(partial(runs, watch=True, metrics=True), off, bench.times(24))
+        seen, unseen = await in_turns(
+            partial(first, watch=True), partial(first, watch=False), bench.times(40)
+        )
+        burst, burst_bare = await in_turns(
+            partial(chunks, watch=True), partial(chunks, watch=False), bench.times(16)
+        )
+    return [
+        Row("two-turn run, traced with content, sent", "ms", traced, bare, "untraced", target=1.25),
+        Row("… and measured, sent", "ms", measured, bare_again, "untraced", target=1.25),
+        Row("time to the first token, traced", "ms", seen, unseen, "untraced", target=1.25),
+        Row(
+            "2,000 chunks in a burst, traced, CPU per chunk", "µs", burst, burst_bare, "untraced", target=1.1
+        ),
+    ]
+
+
 async def memory(bench: Bench) -> list[Row]:
     async def sample(name: str) -> float:
         return float(await child("-m", "benchmarks.in_flight", name, bench.url))
@@ -327,6 +379,7 @@ WORKLOADS: dict[str, Workload] = {
         concurrent,
         memory,
         iterations,
+        tracing,
         hangup,
         embeddings,
         wrappers,

@@ -48,26 +48,36 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.capabilities import Capabilities
+    from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
     from looopy.providers.hedge import Hedge
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.load_balance import LoadBalance
     from looopy.providers.presets import LiteLLM
+    from looopy.providers.prices import Prices, cost_of
     from looopy.providers.retry import Retry
     from looopy.providers.route import Route
     from looopy.tools.function import tool
+    from looopy.usage import UsageReport, UsageRow
 
 _AT_FIRST_USE = {
+    "Capabilities": "looopy.providers.capabilities",
     "Fallback": "looopy.providers.fallback",
     "Hedge": "looopy.providers.hedge",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
     "LoadBalance": "looopy.providers.load_balance",
+    "Prices": "looopy.providers.prices",
     "Retry": "looopy.providers.retry",
     "Route": "looopy.providers.route",
     "Timeouts": "looopy.providers.litellm",
+    "Tokens": "looopy.providers.catalogue",
+    "UsageReport": "looopy.usage",
+    "UsageRow": "looopy.usage",
+    "cost_of": "looopy.providers.prices",
     "tool": "looopy.tools.function",
 }
 
@@ -87,6 +97,7 @@ __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
     "BufferOverflow",
+    "Capabilities",
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
@@ -118,6 +129,7 @@ __all__ = [
     "ModelRejected",
     "ModelTimeout",
     "NotResumable",
+    "Prices",
     "ProxyUnreachable",
     "Retry",
     "Route",
@@ -128,6 +140,7 @@ __all__ = [
     "StreamBroken",
     "TaskCanceled",
     "Timeouts",
+    "Tokens",
     "ToolContext",
     "ToolDefinition",
     "ToolFailed",
@@ -136,6 +149,9 @@ __all__ = [
     "UnknownModel",
     "UnsupportedParameter",
     "Usage",
+    "UsageReport",
+    "UsageRow",
+    "cost_of",
     "dumps",
     "loads",
     "tool",

@@ -53,7 +53,7 @@ _SECRET = re.compile(
     rf"""
     (?P<scheme>(?i:\b(?:bearer|basic)\s+)){_WORD}[\w\-.~+/]+=*
     |(?P<name>(?<![A-Za-z0-9])(?i:(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
-    |(?P<url>://)[^\s/?#]+(?=@)
+    |(?P<url>://)[^\s/?#"]+(?=@)         # a quotation mark ends the URL, in JSON
     |(?<![A-Za-z0-9])(?:{_KEY})
     """,
     re.VERBOSE,
@@ -67,7 +67,7 @@ _SIGN = re.compile(
     |k(?=(?i:en)["']?\s*[:=])|K(?=(?i:en)["']?\s*[:=])  # access_token
     |c(?=(?i:ret)["']?\s*[:=])|C(?=(?i:ret)["']?\s*[:=])  # client_secret
     |\u212a(?=(?i:ey|en)["']?\s*[:=])  # the sign of kelvin, a `k` to a pattern that ignores case
-    |:(?=//[^\s/?\#]+@)
+    |:(?=//[^\s/?\#"]+@)
     |-(?:(?<=[prs]k-)|(?<=xai-)|(?<=glpat-)|(?<=xox[abeoprs]-))
     |_(?:(?<=[prs]k_)|(?<=hf_)|(?<=gh[oprsu]_)|(?<=github_))
     |I(?=za|A)

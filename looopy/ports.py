@@ -95,6 +95,15 @@ class LLMRequest:
     params: Mapping[str, JSON] = field(default_factory=dict[str, Any])
 
 
+def below(request: LLMRequest, *, trace_id: str, span_id: str, sampled: bool) -> LLMRequest:
+    """The request as part of a span. Its fields are filled in, as `events.stamp` does: it was made for one call, and nobody else holds it."""
+    write = object.__setattr__
+    write(request, "trace_id", trace_id)
+    write(request, "parent_span_id", span_id)
+    write(request, "sampled", sampled)
+    return request
+
+
 @runtime_checkable
 class LLMProvider(Protocol):
     """A model.

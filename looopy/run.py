@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
@@ -157,6 +158,20 @@ class Run(OnLoop[Event]):
     def done(self) -> bool:
         """Whether the last event has been delivered."""
         return self._over
+
+    def trace(self, file: IO[str] | None = None) -> None:
+        """Draw where the time and the money went until now: the tree of spans, a time bar for each, and sums. From any thread.
+
+        Args:
+            file: where to; left out: stdout.
+
+        Raises:
+            MissingExtra: rich is not installed; `pip install 'looopy[cli]'`.
+        """
+        from looopy.observe.picture import draw  # noqa: PLC0415  an optional package draws it
+
+        # A copy of what is there: the run's own thread may be adding to it.
+        draw(tuple(self._log), file=file, until=None if self._over else datetime.now(UTC))
 
     # ---------------------------------------------------------------------------------------------------------------- to use
 

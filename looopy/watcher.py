@@ -7,7 +7,7 @@ loop does not know it. There is one for the whole process, as there is one OpenT
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -17,6 +17,7 @@ from opentelemetry.context import Context
 from reactivex import Observable
 
 from looopy.events import Event
+from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 
@@ -76,6 +77,16 @@ class Watcher(Protocol):
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
+        ...
+
+    async def embed(
+        self,
+        embedder: Embedder,
+        request: EmbedRequest,
+        ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+        /,
+    ) -> Embeddings:
+        """Let texts be embedded: `ask` does it, with the request or one that says under which span it is."""
         ...
 
 

@@ -204,6 +204,7 @@ def test_redact_hides_what_looks_like_a_credential(text: str, shown: str) -> Non
         "api_key: missing",
         "mail me@host.org, see https://host/@me",
         "http://localhost:4000/v1?to=a@b",
+        '{"url":"http://localhost:4000","mail":"me@host.org"}',
         "",
     ],
 )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from importlib.metadata import version
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -22,6 +23,7 @@ from looopy.cli.show import Screen, Terminal, json_lines, plain
 from looopy.cli.watch import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, Interruption, hush, watched
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import Event, Failure, StatusUpdate
+from looopy.observe.figures import counted
 from looopy.run import Run
 
 app = typer.Typer(
@@ -33,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_TOLD = 3  # lines of a record that cannot be read: of more, only the number is told
 
 _Agent = Annotated[
     str,
@@ -70,6 +74,10 @@ def run(
     json: Annotated[
         bool, typer.Option("--json", help="One event a line as JSON on stdout, and nothing else there.")
     ] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Draw at the end where time and money went; with --json on stderr."),
+    ] = False,
     debug: _Debug = False,
 ) -> None:
     """Run a task and show it live: text, thoughts, tools, and what it took.
@@ -79,13 +87,52 @@ def run(
     """
 
     def act() -> int:
+        picture = Terminal(stderr=json) if trace else None
         if not json:
-            return _follow(_load(agent).execute(_prompt(prompt)), Screen(Terminal()).show, debug=debug)
+            show = Screen(Terminal()).show
+            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
         show = json_lines(sys.stdout.buffer)
         with redirect_stdout(
             sys.stderr
         ):  # what the agent's own code prints must not stand between the events
-            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug)
+            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
+
+    _end(act, debug=debug)
+
+
+@app.command(
+    epilog='Example: looopy run app:agent --json "What is 15 * 23 + 47?" > run.jsonl; looopy trace run.jsonl'
+)
+def trace(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="Events, one a line, as `looopy run --json` writes them; - is stdin.",
+            show_default=False,
+        ),
+    ],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show each span; else the middle of many like ones is left out.")
+    ] = False,
+    debug: _Debug = False,
+) -> None:
+    """Draw a recorded run: its tree of spans with a time bar for each, and where time and money went.
+
+    Lines that cannot be read are named on stderr, and the exit code is then 1; the others are drawn all the same.
+    """
+
+    def act() -> int:
+        if file == Path("-"):
+            return _draw(sys.stdin.buffer, "stdin", everything=everything)
+        try:
+            lines = file.open("rb")
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot read {str(file)!r}: {error.strerror}", argument="FILE"
+            ) from error
+        with lines:
+            return _draw(lines, str(file), everything=everything)
 
     _end(act, debug=debug)
 
@@ -169,19 +216,58 @@ def _prompt(words: list[str] | None) -> str:
     return sys.stdin.read()
 
 
-def _follow(run: Run, show: Callable[[Event], None], *, debug: bool, told: bool = False) -> int:
-    """Show a run to its end, and on stderr why it failed unless `show` has told; the exit code."""
+def _follow(
+    run: Run,
+    show: Callable[[Event], None],
+    *,
+    debug: bool,
+    told: bool = False,
+    picture: Terminal | None = None,
+) -> int:
+    """Show a run to its end, and on stderr why it failed unless `show` has told; where wanted, draw it; the exit code."""
+    seen: list[Event] = []
 
     def shown(event: Event) -> None:
         show(event)
+        if picture is not None:
+            seen.append(event)
         if isinstance(event, StatusUpdate) and event.final and not event.path:
             _explain(event, run, told=told)
 
     with Interruption(_tell) as interruption:
         code = asyncio.run(watched(run, shown, interruption))
+    if picture is not None:
+        from looopy.observe.picture import Picture
+        from looopy.observe.timeline import timeline
+
+        picture.print()
+        picture.print(Picture(timeline(seen)))
     if debug and code == FAILED:
         run.result()
     return code
+
+
+def _draw(lines: Iterable[bytes], name: str, *, everything: bool) -> int:
+    """Draw what can be read of a record, say what cannot; the exit code."""
+    from looopy.cli.record import Record
+    from looopy.observe.picture import Picture
+    from looopy.observe.timeline import timeline
+
+    record = Record(lines)
+    spans = timeline(record)
+    if spans:
+        Terminal().print(Picture(spans, everything=everything))
+    if record.unknown:
+        kinds = ", ".join(sorted(record.unknown))
+        count = counted(record.unknown.total(), "event")
+        _tell(f"{name}: {count} of a kind that this version of looopy does not know: {kinds}; left out")
+    for number, why in record.broken[:_TOLD]:
+        _tell(f"{name}, line {number}: {why}")
+    if len(record.broken) > _TOLD:
+        _tell(f"{name}: {counted(len(record.broken) - _TOLD, 'more line')} that cannot be read")
+    if not record.events and not record.broken:
+        _tell(f"{name}: there is no event in it; `looopy run --json` writes one a line")
+    return FAILED if record.broken or not record.events else 0
 
 
 def _explain(event: StatusUpdate, run: Run, *, told: bool) -> None:

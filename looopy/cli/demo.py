@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from looopy.agent import AgentLoop
 from looopy.cli.calculator import calculate
-from looopy.cli.show import Terminal, Totals, counted, duration, one_line, plain, progress
+from looopy.cli.show import Terminal, Totals, one_line, plain, progress
 from looopy.events import (
     ContentDelta,
     Event,
@@ -29,6 +29,7 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.messages import render
+from looopy.observe.figures import counted, duration
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.testing.standin import MODEL, serving_stand_in
 

@@ -31,6 +31,7 @@ from looopy.events import (
     dumps,
 )
 from looopy.messages import JSON, Usage, render
+from looopy.observe.figures import counted, dollars, duration
 
 _ARGUMENT = 60  # characters of one argument that are shown
 _LABEL = 40  # characters of a call where it stands before its result
@@ -305,26 +306,3 @@ def progress(event: ToolProgress) -> str:
     share = "" if event.progress is None else f"{event.progress:.0%}".replace("%", " %")
     data = "" if event.data is None else one_line(render(event.data), _RESULT)
     return " · ".join(part for part in (share, one_line(event.note, _RESULT), data) if part) or "…"
-
-
-def counted(number: int, thing: str) -> str:
-    """For example "1 tool" or "2 tools"."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: "0.4 ms", "40 ms", "1.4 s", "2 min 5 s"."""
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-
-
-def dollars(cost: float | None) -> str:
-    """US dollars, or that nobody knows."""
-    if cost is None:
-        return "cost unknown"
-    return f"${cost:.4f}" if cost >= 0.0001 or not cost else f"${cost:.2g}"

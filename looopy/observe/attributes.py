@@ -7,15 +7,9 @@ where it has something without a standard twin. OBSERVABILITY.md lists all of th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import timedelta
 from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
-
-from looopy.events import LLMResponse
-from looopy.messages import JSON, Usage
-from looopy.ports import LLMProvider
 
 Value: TypeAlias = "str | bool | int | float | tuple[str, ...]"
 Attributes: TypeAlias = "dict[str, Value]"
@@ -43,6 +37,7 @@ METADATA: Final = "langfuse.trace.metadata."
 
 # Of a model call.
 STREAM: Final = "gen_ai.request.stream"
+STOP: Final = "gen_ai.request.stop_sequences"
 ADDRESS: Final = "server.address"
 PORT: Final = "server.port"
 PROMPT_NAME: Final = "langfuse.observation.prompt.name"
@@ -52,6 +47,7 @@ RESPONSE_MODEL: Final = "gen_ai.response.model"
 FINISH: Final = "gen_ai.response.finish_reasons"
 FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 FIRST_CHUNK_AT: Final = "langfuse.observation.completion_start_time"
+USAGE: Final = "gen_ai.usage."
 COST: Final = "gen_ai.usage.cost"
 CALL: Final = "looopy.llm.call_id"
 ATTEMPTS: Final = "looopy.llm.attempts"
@@ -87,83 +83,8 @@ ANSWER: Final = "output.value"
 DIMENSIONS: Final = "gen_ai.embeddings.dimension.count"
 TEXTS: Final = "looopy.embeddings.texts"
 
-_REQUEST: Mapping[str, str] = {
-    "temperature": "gen_ai.request.temperature",
-    "max_tokens": "gen_ai.request.max_tokens",
-    "max_completion_tokens": "gen_ai.request.max_tokens",
-    "top_p": "gen_ai.request.top_p",
-    "top_k": "gen_ai.request.top_k",
-    "seed": "gen_ai.request.seed",
-    "frequency_penalty": "gen_ai.request.frequency_penalty",
-    "presence_penalty": "gen_ai.request.presence_penalty",
-}
-_STOP: Final = "gen_ai.request.stop_sequences"
 
-
-def parameters(fields: Mapping[str, JSON]) -> Attributes:
-    """The parameters of a request that the conventions have a name for."""
-    found: Attributes = {
-        name: value
-        for field, name in _REQUEST.items()
-        if isinstance(value := fields.get(field), int | float) and not isinstance(value, bool)
-    }
-    stop = fields.get("stop")
-    if isinstance(stop, str):
-        found[_STOP] = (stop,)
-    elif isinstance(stop, list | tuple):
-        found[_STOP] = tuple(map(str, stop))  # pyright: ignore[reportUnknownArgumentType]  JSON
-    return found
-
-
-def usage(used: Usage, prefix: str) -> Attributes:
-    """Token counts under a prefix; a part of the input or the output only where there is one."""
-    counts: Attributes = {
-        prefix + "input_tokens": used.input_tokens,
-        prefix + "output_tokens": used.output_tokens,
-    }
-    if used.cached_tokens:
-        counts[prefix + "cache_read.input_tokens"] = used.cached_tokens
-    if used.reasoning_tokens:
-        counts[prefix + "reasoning.output_tokens"] = used.reasoning_tokens
-    return counts
-
-
-USAGE: Final = "gen_ai.usage."
-
-
-def answer(event: LLMResponse) -> Attributes:
-    """What is known of a model call once it is answered, but for what was said."""
-    known: Attributes = {FINISH: (event.finish_reason,)}
-    if event.model:
-        known[RESPONSE_MODEL] = event.model
-    if event.response_id:
-        known[RESPONSE_ID] = event.response_id
-    if event.call_id:
-        known[CALL] = event.call_id
-    if event.first_token is not None:
-        known[FIRST_CHUNK] = event.first_token
-        came = event.timestamp - timedelta(seconds=event.seconds - event.first_token)
-        known[FIRST_CHUNK_AT] = came.isoformat()
-    if event.usage is not None:
-        known |= usage(event.usage, USAGE)
-    if event.cost is not None:
-        known[COST] = event.cost
-    return known
-
-
-def legacy(known: Attributes, event: LLMResponse) -> Attributes:
-    """The same under the names of before 2025."""
-    old: Attributes = {}
-    if event.usage is not None:
-        old["gen_ai.usage.prompt_tokens"] = event.usage.input_tokens
-        old["gen_ai.usage.completion_tokens"] = event.usage.output_tokens
-        old["gen_ai.usage.total_tokens"] = event.usage.total_tokens
-    if OUTPUT in known:
-        old["gen_ai.completion"] = known[OUTPUT]
-    return old
-
-
-def server(provider: LLMProvider) -> tuple[str, int]:
+def server(provider: object) -> tuple[str, int]:
     """The host and the port where a provider is reached; "" and 0 where it does not say."""
     base_url = getattr(provider, "base_url", "")
     return _server(base_url) if isinstance(base_url, str) and base_url else ("", 0)

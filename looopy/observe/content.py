@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -188,24 +189,33 @@ class Transcript:
         room = self._total // 2
         written: list[str] = []
         for piece in pieces:
-            part = self._within(room, piece)
-            room -= len(part) + 1
-            if room < 0:
+            part = self._written(piece, self._chars)
+            fits = len(part) <= room
+            if not fits:
+                part = self._within(room, piece)
+            if len(part) <= room:
+                written.append(part)
+            if not fits:
                 break
-            written.append(part)
+            room -= len(part) + 1
         return written, len(pieces) - len(written)
 
     def _within(self, room: int, piece: _Piece) -> str:
-        """The piece; cut shorter than others where it would be longer than the room, at worst a little longer than that."""
-        write, given, where = piece
-        allow = self._allow.get(where) if where else None
-        written = write(given, self._chars, allow)
-        for limit in (room // 2, room // _ESCAPED):
+        """The piece, cut shorter than others where the room demands it."""
+        written = self._written(piece, self._chars)
+        for limit in (room - _AROUND, room // 2, room // _ESCAPED):
             if len(written) <= room:
                 break
-            written = write(given, min(self._chars, limit), allow)
+            written = self._written(piece, max(min(limit, self._chars), 0))
         return written
 
+    def _written(self, piece: _Piece, limit: int) -> str:
+        write, given, where = piece
+        return write(given, limit, self._allow.get(where) if where else None)
+
+
+_AROUND = 256
+"""Characters around a text: those of its part, and of the remark that it is cut."""
 
 _ESCAPED = 10
 """Characters that one may become in JSON within JSON (`\\\\u0000`), with some to spare for what stands around."""
@@ -338,5 +348,8 @@ def _file_part(part: FilePart, limit: int, allow: Allow | None) -> str:
 
 
 def _definition(tool: ToolDefinition, limit: int, allow: Allow | None) -> str:
-    flat = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return f'{{"type":"function",{value(flat, limit, allow)[1:]}'
+    """A tool; its parameters whole or not at all, since a part of a schema may be none."""
+    parameters = value(tool.parameters, sys.maxsize, allow)
+    shown = f',"parameters":{parameters}' if len(parameters) <= limit else ""
+    description = quoted(text(tool.description, limit, allow))
+    return f'{{"type":"function","name":{label(tool.name)},"description":{description}{shown}}}'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
 
@@ -21,11 +21,16 @@ from looopy import watcher
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
-from looopy.observe.logs import RunLog, logger
+from looopy.observe.embeddings import embedded
+from looopy.observe.faults import Faults
+from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
+from looopy.observe.logs import RunLog, heard
+from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.spans import RunSpans, Spans
+from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -34,6 +39,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger("looopy.observe")
+_NOWHERE = (
+    "instrument(): nothing says where to send traces, so there are only logs: set OTEL_EXPORTER_OTLP_ENDPOINT (for example "
+    "http://localhost:4318), or LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY; or pass console=True to see each run in the terminal"
+)
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
 _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
@@ -41,6 +50,8 @@ _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 
 _lock = threading.Lock()
 _newest: Instrumentation | None = None
+_under_way: set[_Watch] = set()
+"""The runs that are recorded now, also those that began under an instrumentation that has given way."""
 
 
 def instrument(
@@ -111,6 +122,8 @@ def instrument(
         if before is not None and before.options == options and not before.over:
             return before
         new = Instrumentation(options, Pipeline(options))
+        if not (new.records or console or exporters is not None):
+            _log.warning(_NOWHERE)
         _newest = new
         watcher.watch_with(new)
     if before is not None:
@@ -129,12 +142,19 @@ class Instrumentation:
     def __init__(self, options: Options, pipeline: Pipeline) -> None:
         self.options = options
         self.over = False
+        self._leaving = threading.Thread(target=self._leave, name="looopy-observe", daemon=True)
         self._pipeline = pipeline
-        self._watches: set[_Watch] = set()
-        self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
-        pipeline.open()
+        self._spans = Spans(
+            tracer=pipeline.tracer,
+            faults=pipeline.faults,
+            content=options.content,
+            legacy=options.legacy_attributes,
+        )
+        self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
-        atexit.register(self.shutdown)
+        pipeline.open()
+        forget_in_forks(self)
+        end_with_process(self)
 
     def __repr__(self) -> str:
         state = "off" if self.over else self._pipeline.where or "nowhere"
@@ -145,6 +165,11 @@ class Instrumentation:
 
     def __exit__(self, *_: object) -> None:
         self.shutdown()
+
+    @property
+    def records(self) -> bool:
+        """Whether spans or metrics go anywhere."""
+        return self._pipeline.leads_somewhere
 
     @property
     def delivered(self) -> int:
@@ -174,15 +199,25 @@ class Instrumentation:
             timeout: seconds to wait at most; what is not sent by then is lost, and said.
         """
         with _lock:
-            if self.over:
-                return
-            self.over = True
+            before, self.over = self.over, True
             if watcher.watcher() is self:
                 watcher.watch_with(None)
+        if before:
+            if self._leaving.is_alive():
+                self._leaving.join(timeout)
+            return
         atexit.unregister(self.shutdown)
-        for watch in tuple(self._watches):
+        for watch in tuple(_under_way):
             watch.end()
         self._pipeline.shutdown(timeout)
+
+    def forked(self) -> None:
+        """In a fork's child: the runs under way are the parent's."""
+        global _lock  # noqa: PLW0603  as above
+        _lock = threading.Lock()
+        _under_way.clear()
+        if not self.over:
+            end_with_fork(self)
 
     def give_way(self, new: Instrumentation) -> None:
         """Let another take over, the spans of runs under way included; what is waiting here is sent by a thread of its own."""
@@ -190,22 +225,38 @@ class Instrumentation:
             if self.over:
                 return
             self.over = True
-        self._pipeline.give_way(new._pipeline)
-        threading.Thread(target=self._pipeline.shutdown, args=(_GOODBYE,), daemon=True).start()
+            self._pipeline.give_way(new._pipeline)
+            self._leaving.start()
+
+    def _leave(self) -> None:
+        self._pipeline.shutdown(_GOODBYE)
+        atexit.unregister(self.shutdown)  # which waits for this
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
+        spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), forget=self._watches.discard)
-        except Exception:
-            # A tracer provider may be anybody's.
-            _log.exception("a run could not be recorded; it goes on unrecorded")
+            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+        except Exception as error:
+            self._pipeline.faults.caught("a run could not be recorded", error)
+            if spans is not None:
+                spans.end()
             return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
-        self._watches.add(watch)
+        _under_way.add(watch)
         account = self._pipeline.account
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+
+    async def embed(
+        self,
+        embedder: Embedder,
+        request: EmbedRequest,
+        ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+        /,
+    ) -> Embeddings:
+        """Let texts be embedded, within a span."""
+        return await embedded(self._spans.tracer, embedder, request, ask)
 
     def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
@@ -213,17 +264,21 @@ class Instrumentation:
         if self._instruments is not None:
             model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
             address, port = attributes.server(setup.llm_provider)
-            folds.append(
-                self._instruments.run(
-                    agent=state.agent_id,
-                    provider=attributes.provider_name(model),
-                    address=address,
-                    port=port,
-                )
-            )
-        if logger.isEnabledFor(logging.CRITICAL):
+            provider = attributes.provider_name(model)
+            meter = self._instruments.run(agent=state.agent_id, provider=provider, address=address, port=port)
+            meters = self._pipeline.meter_provider
+            folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
+        if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
+        if self._drawing is not None:
+            folds.append(self._drawing())
         return folds
+
+
+def _drawing() -> type[Fold]:
+    from looopy.observe.drawing import Drawing
+
+    return Drawing
 
 
 class Fold(Protocol):
@@ -238,15 +293,31 @@ class Fold(Protocol):
         ...
 
 
+class _Later:
+    """A fold that sees its events a little later, together with those of others."""
+
+    __slots__ = ("_fold", "_meters")
+
+    def __init__(self, fold: Fold, meters: LightMeters) -> None:
+        self._fold = fold
+        self._meters = meters
+
+    def on_event(self, event: Event) -> None:
+        self._meters.later(self._fold.on_event, event)
+
+    def end(self) -> None:
+        self._meters.later(lambda fold: fold.end(), self._fold)
+
+
 class _Watch:
     """One run that is recorded: an operator that shows its events to the folds and passes them on."""
 
-    __slots__ = ("_folds", "_forget", "_spans", "setup")
+    __slots__ = ("_faults", "_folds", "_spans", "setup")
 
-    def __init__(self, spans: RunSpans, folds: Sequence[Fold], *, forget: Callable[[_Watch], None]) -> None:
+    def __init__(self, spans: RunSpans, folds: Sequence[Fold], faults: Faults) -> None:
         self._spans = spans
         self._folds = folds
-        self._forget = forget
+        self._faults = faults
         self.setup = spans.setup
 
     def events(self, source: Observable[Event]) -> Observable[Event]:
@@ -262,18 +333,17 @@ class _Watch:
         for fold in self._folds:
             try:
                 fold.on_event(event)
-            except Exception:
-                # A span processor, a sampler or a meter may be anybody's; the run is not theirs to break.
-                _log.exception("%s could not be recorded; the run goes on", event.kind)
+            except Exception as error:
+                self._faults.caught("an event could not be recorded", error)
 
     def end(self) -> None:
         """Nothing more will be seen of this run."""
-        self._forget(self)
+        _under_way.discard(self)
         for fold in self._folds:
             try:
                 fold.end()
-            except Exception:
-                _log.exception("the end of a run could not be recorded")
+            except Exception as error:
+                self._faults.caught("the end of a run could not be recorded", error)
 
 
 class _Watching(Observable[Event]):

@@ -1,16 +1,17 @@
 """Metrics of runs: a fold of each run's events into OpenTelemetry instruments.
 
 The names, units, buckets and attributes are those of the GenAI semantic conventions, https://github.com/open-telemetry/semantic-conventions-genai;
-what they have no name for begins with `looopy.`. Only OpenTelemetry's API is used: where the numbers go is the meter provider's business.
+what they have no name for begins with `looopy.`. Only OpenTelemetry's API is used: where the numbers go is the meter's business.
 
 Every attribute has few values, whatever users and models write: no task, no conversation, no user, and no name of a tool that is not there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from opentelemetry.metrics import MeterProvider, get_meter
 
@@ -52,15 +53,52 @@ _TORN_DOWN = Failure(type=CANCELED, message="")
 _UNEXPLAINED = Failure(type="_OTHER", message="")  # OpenTelemetry's word for an error without a class
 
 
+class Histogram(Protocol):
+    """What is recorded into, as OpenTelemetry's histograms are."""
+
+    def record(self, amount: float, attributes: Attributes) -> object:
+        """Record an amount."""
+        ...
+
+
+class Counter(Protocol):
+    """What is added to, as OpenTelemetry's counters are."""
+
+    def add(self, amount: float, attributes: Attributes) -> object:
+        """Add an amount."""
+        ...
+
+
+class Meter(Protocol):
+    """What makes the instruments: one of OpenTelemetry's meters, or `LightMeters`."""
+
+    def create_histogram(
+        self, name: str, unit: str, description: str, *, explicit_bucket_boundaries_advisory: Sequence[float]
+    ) -> Histogram:
+        """Make a histogram with these buckets."""
+        ...
+
+    def create_counter(self, name: str, unit: str, description: str) -> Counter:
+        """Make a counter of what only grows."""
+        ...
+
+    def create_up_down_counter(self, name: str, unit: str, description: str) -> Counter:
+        """Make a counter of what grows and shrinks."""
+        ...
+
+
 class Instruments:
     """The instruments, made once; `run` gives what feeds them with the events of one run.
 
     Args:
-        meter_provider: where the numbers go; None for OpenTelemetry's global one.
+        meters: where the numbers go: a meter provider, whose meter `looopy` is taken, or a meter; None for OpenTelemetry's global provider.
     """
 
-    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
-        meter = get_meter("looopy", version("looopy"), meter_provider)
+    def __init__(self, meters: MeterProvider | Meter | None = None) -> None:
+        if meters is None or isinstance(meters, MeterProvider):
+            meter: Meter = get_meter("looopy", version("looopy"), meters)
+        else:
+            meter = meters
         self.call_duration = meter.create_histogram(
             "gen_ai.client.operation.duration",
             "s",

@@ -26,7 +26,7 @@ def text(said: str, limit: int, allow: Allow | None = None) -> str:
     """The text, cut after `limit` characters with a remark that says of how many."""
     if allow is not None:
         said = allow(said)
-    seen = said[: limit + _MARGIN]
+    seen = said[: limit + 2 * _MARGIN]
     hidden = redact(seen)
     if len(seen) < len(said):
         hidden = hidden[:-_MARGIN]
@@ -36,8 +36,8 @@ def text(said: str, limit: int, allow: Allow | None = None) -> str:
     return whole(f"{hidden}… [cut: {len(hidden):,} of {len(said):,} characters shown]")
 
 
-_MARGIN = 4_096
-"""Characters that are looked at behind the limit, and not shown: a credential that begins before the limit is hidden whole."""
+_MARGIN = 2_048
+"""Twice as many characters are looked at behind the limit, and the last of them never shown: there a credential may be cut, and not be known."""
 
 
 def quoted(shown: str) -> str:

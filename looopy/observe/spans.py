@@ -12,18 +12,21 @@ is theirs alone. So a `break`, a dispose, another thread or another loop can mix
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol, cast
+from functools import partial
+from typing import NamedTuple, ParamSpec, Protocol, cast
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from looopy.errors import TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -36,15 +39,18 @@ from looopy.events import (
     ToolComplete,
     ToolStart,
 )
-from looopy.messages import JSON, Message, ToolCall, Usage, render
+from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
-from looopy.observe.content import Content, Transcript
+from looopy.observe import sayings
+from looopy.observe.content import Content
+from looopy.observe.faults import Faults
 from looopy.observe.wrapped import WatchedModel, WatchedTools
-from looopy.ports import LLMProvider, LLMRequest, ToolDefinition
+from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller
 
+P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
 _REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
@@ -55,11 +61,13 @@ class Spans:
 
     Attributes:
         tracer: makes the spans.
+        faults: what was kept from runs.
         content: what of the conversation goes on them; None for nothing.
         legacy: also the names of before 2025, for dashboards that ask for them.
     """
 
-    tracer: MakesSpans
+    tracer: Tracer
+    faults: Faults
     content: Content | None = None
     legacy: bool = False
 
@@ -83,7 +91,7 @@ class Spans:
                 a.PROVIDER: a.provider_name(model),
                 **({a.MODEL: model} if model else {}),
                 a.STREAM: True,
-                **a.parameters(fields),
+                **sayings.parameters(fields),
             }
             address, port = a.server(provider)
             if address:
@@ -119,6 +127,14 @@ class MakesSpans(Protocol):
         ...
 
 
+class Tracer(MakesSpans, Protocol):
+    """A tracer that does not raise."""
+
+    def end_span(self, span: Span, end_time: int | None = None) -> None:
+        """End a span."""
+        ...
+
+
 class _Asked(NamedTuple):
     provider: LLMProvider
     model: str
@@ -129,20 +145,29 @@ class _Asked(NamedTuple):
 class OpenSpan:
     """A span that is open, and the context in which it is the current one."""
 
-    __slots__ = ("_over_at", "context", "span")
+    __slots__ = ("_later", "_over_at", "_tracer", "context", "span")
 
-    def __init__(self, span: Span, context: Context) -> None:
+    def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
+        self._tracer = tracer
         self.span = span
         self.context = context
         self._over_at: int | None = None
+        self._later: Callable[[Callable[[], a.Attributes]], None] | None = getattr(span, "later", None)
 
     def given_up(self) -> None:
         """What it stands for ends now; why, and so the end of the span, is told later: a store may have to be waited for."""
         self._over_at = self._over_at or time.time_ns()
 
+    def say(self, what: Callable[P, a.Attributes], *about: P.args, **how: P.kwargs) -> None:
+        """Say something of it: now, or, where the span can wait, when it is sent."""
+        if self._later is None:
+            self.span.set_attributes(what(*about, **how))
+        else:
+            self._later(partial(what, *about, **how))
+
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
-        self.span.end(self._over_at)
+        self._tracer.end_span(self.span, self._over_at)
 
     def within(self) -> Variables:
         """A copy of the context variables that are now, in which this span is the current one."""
@@ -170,32 +195,36 @@ class RunSpans:
         "_described",
         "_iteration",
         "_iterations",
+        "_lock",
         "_offered",
         "_over",
         "_provider",
         "_root",
-        "_said",
+        "_shown",
         "_spans",
         "_tools",
-        "_transcript",
         "_usage",
         "setup",
     )
 
     def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
         self._spans = spans
+        self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
         self._common: a.Attributes = {
             a.AGENT_NAME: state.agent_id,
             a.CONVERSATION: state.context_id,
             a.TASK: state.task_id,
         }
-        if state.session_id and state.session_id != state.context_id:
-            self._common[a.SESSION] = state.session_id
-        if state.user_id:
-            self._common[a.USER] = state.user_id
-        if state.tags:
-            self._common[a.TAGS] = state.tags
+        # An agent that a tool calls is part of its caller's session: a trace has but one.
+        above = inherited(caller.context)
+        session = state.session_id or above.get(a.SESSION) or above.get(a.CONVERSATION)
+        if session and session != state.context_id:
+            self._common[a.SESSION] = session
+        if user := state.user_id or above.get(a.USER):
+            self._common[a.USER] = user
+        if tags := state.tags or above.get(a.TAGS):
+            self._common[a.TAGS] = tags
         model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
@@ -207,8 +236,9 @@ class RunSpans:
         self._root = self._open(
             f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
         )
+        self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
-        self._transcript = spans.content.transcript() if spans.content and recording else None
+        self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
         self._iteration: OpenSpan | None = None
         self._iterations = state.iteration
@@ -226,6 +256,11 @@ class RunSpans:
             llm_provider=WatchedModel(setup.llm_provider, self),
             tool_providers=tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
         )
+
+    @property
+    def faults(self) -> Faults:
+        """What was kept from the run."""
+        return self._spans.faults
 
     @property
     def trace_id(self) -> str:
@@ -251,8 +286,11 @@ class RunSpans:
 
     def on_event(self, event: Event) -> None:
         """Open or close what an event stands for."""
-        if self._over:
-            return
+        with self._lock:
+            if not self._over:
+                self._fold(event)
+
+    def _fold(self, event: Event) -> None:
         match event:
             case LLMCall():
                 self._begin_iteration(event.iteration)
@@ -275,29 +313,22 @@ class RunSpans:
                 pass
 
     def end(self) -> None:
-        """End what is open, since nobody will say any more how the run ended."""
-        if not self._over:
-            self._close(
-                Failure(type="Abandoned", message="recording stopped before the run was over"), "canceled"
-            )
+        """End what is open, since nobody will say any more how the run ended. From any thread."""
+        with self._lock:
+            if not self._over:
+                said = "recording stopped before the run was over"
+                self._close(Failure(type="Abandoned", message=said), "canceled")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
     ) -> OpenSpan:
-        span = self._spans.tracer.start_span(name, parent, kind, attributes)
-        return OpenSpan(span, trace.set_span_in_context(span, parent))
+        tracer = self._spans.tracer
+        span = tracer.start_span(name, parent, kind, attributes)
+        return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
 
     def _asked(self, event: Task) -> None:
-        said: a.Attributes = {
-            a.METADATA + name: value if isinstance(value, str | bool | int | float) else render(value)
-            for name, value in event.metadata.items()
-            if value is not None
-        }
-        if self._transcript and event.prompt:
-            said[a.INPUT] = self._transcript.input_messages((event.prompt,))
-            said[a.QUESTION] = self._transcript.line(event.prompt)
-        if said:
-            self._root.span.set_attributes(said)
+        if event.metadata or self._shown is not None:
+            self._root.say(sayings.task, event, self._shown)
 
     def _begin_iteration(self, number: int) -> None:
         if self._iteration is not None:
@@ -322,31 +353,26 @@ class RunSpans:
 
     def chat(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan | None, Variables]:
         """A model is asked: the request as it shall be sent, its span, and the context to send it in."""
-        if self._over:
-            return _under(request, self._root.span.get_span_context()), None, copy_context()
+        with self._lock:
+            if not self._over:
+                return self._ask(request)
+        return _under(request, self._root.span.get_span_context()), None, copy_context()
+
+    def _ask(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan, Variables]:
         self._know(request.tools)
         model = request.model or str(getattr(self._provider, "model", ""))
         attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}
         if request.prompt_name and request.prompt_version is not None:
             attributes[a.PROMPT_NAME] = request.prompt_name
             attributes[a.PROMPT_VERSION] = request.prompt_version
-        if self._transcript:
-            self._show_request(attributes, self._transcript, request)
         self._asked_for = model
         self._chat = chat = self._open(
             f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
         )
+        if self._shown is not None:
+            chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
         return _under(request, chat.span.get_span_context()), chat, chat.within()
-
-    def _show_request(self, attributes: a.Attributes, transcript: Transcript, request: LLMRequest) -> None:
-        if system := transcript.system_instructions(request.messages):
-            attributes[a.SYSTEM] = system
-        attributes[a.INPUT] = transcript.input_messages(request.messages)
-        if request.tools:
-            attributes[a.DEFINITIONS] = transcript.tool_definitions(request.tools)
-        if self._spans.legacy:
-            attributes["gen_ai.prompt"] = attributes[a.INPUT]
 
     def _know(self, tools: Sequence[ToolDefinition]) -> None:
         """Remember what the tools are for."""
@@ -362,14 +388,7 @@ class RunSpans:
             self._cost = (self._cost or 0.0) + event.cost
         if (chat := self._chat) is None:
             return
-        attributes = a.answer(event)
-        if self._attempt > 1:
-            attributes[a.ATTEMPTS] = self._attempt
-        if self._transcript:
-            attributes[a.OUTPUT] = self._transcript.output_messages(event.message, event.finish_reason)
-        if self._spans.legacy:
-            attributes |= a.legacy(attributes, event)
-        chat.span.set_attributes(attributes)
+        chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
         if event.model and not self._asked_for:
             chat.span.update_name(f"chat {event.model}")
         if event.finish_reason != "interrupted":  # else the final status says why
@@ -381,21 +400,13 @@ class RunSpans:
         if self._chat is None:
             return
         now = time.time_ns()
-        attributes: a.Attributes = {
-            **self._common,
-            a.KIND: "span",
-            a.ATTEMPT: event.attempt,
-            a.ATTEMPT_MODEL: event.model,
-            a.NEXT_MODEL: event.next_model,
-            a.DELAY: event.seconds,
-            a.ERROR: event.error.type,
-        }
         name = f"attempt {event.model}" if event.model else "attempt"
+        attributes: a.Attributes = {**self._common, **sayings.attempt(event)}
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(_failure(event.error))
-        span.end(now)
+        span.set_status(failed(self._fit(event.error)))
+        self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
     # -- the tools
@@ -410,46 +421,42 @@ class RunSpans:
             **self._common,
             a.OPERATION: "execute_tool",
             a.TOOL: event.tool_name,
-            a.TOOL_CALL: event.call_id,
-            a.TOOL_TYPE: "function",
         }
-        if description := self._described.get(event.tool_name):
-            attributes[a.TOOL_DESCRIPTION] = description
-        if self._transcript:
-            attributes[a.ARGUMENTS] = self._transcript.arguments(event.arguments)
-        self._tools[event.call_id] = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool.say(sayings.tool, event, self._shown, self._described)
+        self._tools[event.call_id] = tool
 
     def _end_tool(self, event: ToolComplete) -> None:
         if (tool := self._tools.pop(event.call_id, None)) is None:
             return
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
-            shown = event.error if self._transcript else replace(event.error, message="")
-            tool.span.set_status(_failure(self._fit(shown)))
+            shown = event.error if self._shown is not None else replace(event.error, message="")
+            tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
-        elif self._transcript:
-            tool.span.set_attribute(a.RESULT, self._transcript.result(event.result))
+            if event.error.type == TaskCanceled.__name__:
+                tool.span.set_attributes(_CANCELED)
+        elif self._shown is not None:
+            tool.say(sayings.result, event, self._shown)
         tool.end()
 
     # -- the end
 
     def _end(self, event: StatusUpdate) -> None:
-        root = self._root.span
-        ending: a.Attributes = {a.STATUS: event.status.state, a.ITERATIONS: self._iterations}
-        if self._usage is not None:
-            ending |= a.usage(self._usage, a.TOTAL)
-        if self._cost is not None:
-            ending[a.TOTAL_COST] = self._cost
-        if self._transcript and self._answer is not None:
-            reason = "stop" if event.status.state == "completed" else "interrupted"
-            ending[a.OUTPUT] = self._transcript.output_messages(self._answer, reason)
-            ending[a.ANSWER] = self._transcript.line(self._answer)
-        root.set_attributes(ending)
+        self._root.say(
+            sayings.ending,
+            event,
+            self._shown,
+            answered=self._answer,
+            used=self._usage,
+            cost=self._cost,
+            iterations=self._iterations,
+        )
         self._close(event.error, event.status.state)
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = _failure(self._fit(failure)) if failure else None
+        status = failed(self._fit(failure)) if failure else None
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
@@ -457,32 +464,40 @@ class RunSpans:
                 each.span.set_status(status)
                 each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
                 if state == "canceled":
-                    each.span.set_attribute(a.LEVEL, "WARNING")
+                    each.span.set_attributes(_CANCELED)
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
 
     def _fit(self, failure: Failure) -> Failure:
-        return (
-            replace(failure, message=self._transcript.failure(failure.message))
-            if self._transcript
-            else failure
-        )
+        shown = self._shown
+        return failure if shown is None else replace(failure, message=shown.failure(failure.message))
+
+
+_CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
+
+
+def inherited(context: Context) -> a.Attributes:
+    """The attributes that all spans of the run have in which this context is; empty where it is in none."""
+    return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
+
+
+_INHERITED = otel.create_key("looopy-run")
 
 
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     """The request as a part of a span, which the proxy will be told of."""
     if not span.is_valid:
         return request
-    return replace(
+    return below(
         request,
         trace_id=trace.format_trace_id(span.trace_id),
-        parent_span_id=trace.format_span_id(span.span_id),
+        span_id=trace.format_span_id(span.span_id),
         sampled=span.trace_flags.sampled,
     )
 
 
-def _failure(failure: Failure) -> Status:
+def failed(failure: Failure) -> Status:
     """The status of what failed: backends show its description, and hardly any reads exceptions."""
     said = f"{failure.type}: {failure.message}" if failure.message else failure.type
     return Status(StatusCode.ERROR, said)

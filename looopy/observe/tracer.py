@@ -7,16 +7,18 @@ looopy's own outlet listens to the provider and no limit of the SDK is set; else
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
@@ -32,7 +34,14 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from looopy.errors import words
+from looopy.observe.attributes import Value
 from looopy.observe.destinations import Outlet
+from looopy.observe.faults import Faults
+from looopy.observe.spans import MakesSpans
+
+_log = logging.getLogger("looopy.observe")
+_working = threading.RLock()
+"""Held while attributes are worked out: two exporters may want those of the same span at once."""
 
 _LIMITS = (
     "OTEL_SDK_DISABLED",
@@ -49,11 +58,15 @@ class Provider(TracerProvider):
     """A provider of the SDK that can also make light spans.
 
     Attributes:
+        outlet: where its spans go.
+        takes_all: whether its sampler takes every trace that begins here.
         light: whether it may: nobody else listens, and the environment sets no limit.
     """
 
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         super().__init__(sampler, resource, shutdown_on_exit=False)
+        self.outlet = Outlet.of(self)
+        self.takes_all = self.sampler is DEFAULT_ON
         self.light = not any(os.environ.get(name, "").strip() for name in _LIMITS)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -61,6 +74,47 @@ class Provider(TracerProvider):
         if not isinstance(span_processor, Outlet):
             self.light = False
         super().add_span_processor(span_processor)
+
+
+class CarefulTracer:
+    """A tracer that never raises, whatever processors and samplers do: what fails is a span that is not recorded.
+
+    Args:
+        tracer: makes the spans.
+        outlet: takes them when they have ended; None where that is not looopy's business.
+        faults: counts what is lost.
+    """
+
+    __slots__ = ("_faults", "_outlet", "_tracer")
+
+    def __init__(self, tracer: MakesSpans, outlet: Outlet | None, faults: Faults) -> None:
+        self._tracer = tracer
+        self._outlet = outlet
+        self._faults = faults
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Value] | None = None,
+        *,
+        start_time: int | None = None,
+    ) -> Span:
+        """Begin a span; where that fails, the one above stands in for it, and records nothing."""
+        try:
+            return self._tracer.start_span(name, context, kind, attributes, start_time=start_time)
+        except Exception as error:
+            self._faults.caught("a span could not be begun, and is lost", error, lost=1)
+            return NonRecordingSpan(trace.get_current_span(context).get_span_context())
+
+    def end_span(self, span: Span, end_time: int | None = None) -> None:
+        """End a span. Where a processor fails, those that come after it do not get the span."""
+        try:
+            span.end(end_time)
+        except Exception as error:
+            passed = self._outlet is None or self._outlet.newest is span.get_span_context()
+            self._faults.caught("a span could not be ended as it should", error, lost=0 if passed else 1)
 
 
 class LightTracer:
@@ -72,13 +126,12 @@ class LightTracer:
         scope: what they say made them.
     """
 
-    __slots__ = ("_outlet", "_provider", "_scope", "_tracer")
+    __slots__ = ("_provider", "_scope", "_tracer")
 
     def __init__(self, provider: Provider, tracer: Tracer, scope: InstrumentationScope) -> None:
         self._provider = provider
         self._tracer = tracer
         self._scope = scope
-        self._outlet = Outlet.of(provider)
 
     def start_span(
         self,
@@ -103,103 +156,141 @@ class LightTracer:
             )
         else:
             trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()
-            sampled = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
-            flags = TraceFlags(
-                sampled.decision.is_sampled() | (parent.trace_flags & ~1 if parent.is_valid else 2)
+            random = (
+                parent.trace_flags & ~TraceFlags.SAMPLED if parent.is_valid else TraceFlags.RANDOM_TRACE_ID
             )
-            here = SpanContext(trace_id, ids.generate_span_id(), False, flags, sampled.trace_state)
-            if not sampled.decision.is_recording():
-                return NonRecordingSpan(here)
-            attributes = cast("Attributes", sampled.attributes)
+            if provider.takes_all and not parent.is_valid:
+                here = SpanContext(
+                    trace_id, ids.generate_span_id(), False, TraceFlags(random | TraceFlags.SAMPLED)
+                )
+            else:
+                found = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
+                flags = TraceFlags(random | found.decision.is_sampled())
+                here = SpanContext(trace_id, ids.generate_span_id(), False, flags, found.trace_state)
+                if not found.decision.is_recording():
+                    return NonRecordingSpan(here)
+                attributes = cast("Attributes", found.attributes)
         span = LightSpan.__new__(LightSpan)
         span.name = name
-        span.here = here
+        span.context = here
         span.parent = parent if parent.is_valid else None
         span.kind = kind
-        span.attributes = dict(attributes or {})
-        span.began = start_time or time.time_ns()
-        span.tracer = self
+        span.start_time = start_time or time.time_ns()
+        span.instrumentation_scope = self._scope
+        span.provider = provider
+        span.said = [lambda: attributes] if attributes else []
         return span
-
-    def ended(self, span: LightSpan, end_time: int) -> None:
-        """A span has ended: hand it on, in the SDK's form."""
-        self._outlet.on_end(
-            ReadableSpan(
-                span.name,
-                span.here,
-                span.parent,
-                self._provider.resource,
-                span.attributes,
-                span.events,
-                span.links,
-                span.kind,
-                None,
-                span.status,
-                span.began,
-                end_time,
-                self._scope,
-            )
-        )
 
 
 class LightSpan(Span):
-    """A span that is being recorded; one of OpenTelemetry's API, so that other code may write on it as on any."""
+    """A span that is being recorded; one of OpenTelemetry's API, so that other code may write on it as on any.
+
+    What is said of it is kept as it was said, and worked out when somebody reads `attributes`: the thread that sends it. When it is over it is
+    handed on as it is, since it has what readers of the SDK's spans look for; `readable` makes one of those.
+    """
 
     events: Sequence[Event] = ()
     links: Sequence[Link] = ()
     status: Status = Status()
-    over = False
+    dropped_attributes = dropped_events = dropped_links = 0
+    end_time: int | None = None
 
     name: str
-    here: SpanContext
+    context: SpanContext
     parent: SpanContext | None
     kind: SpanKind
-    attributes: dict[str, AttributeValue]
-    began: int
-    tracer: LightTracer
+    start_time: int
+    instrumentation_scope: InstrumentationScope
+    provider: Provider
+    said: list[Callable[[], Mapping[str, AttributeValue]]]
+    known: Mapping[str, AttributeValue] | None = None
 
     def end(self, end_time: int | None = None) -> None:
         """It is over; later calls do nothing."""
-        if not self.over:
-            self.over = True
-            self.tracer.ended(self, end_time or time.time_ns())
+        if self.end_time is None:
+            self.end_time = end_time or time.time_ns()
+            self.provider.outlet.on_end(cast("ReadableSpan", self))
+
+    @property
+    def resource(self) -> Resource:
+        """What it is a span of."""
+        return self.provider.resource
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """All that was said; worked out once, by whoever asks first."""
+        with _working:
+            if self.known is None:
+                known: dict[str, AttributeValue] = {}
+                for say in self.said:
+                    try:
+                        known.update(say())
+                    except Exception:
+                        _log.exception(
+                            "something could not be said of the span %r; the rest of it is sent", self.name
+                        )
+                self.known = known
+                self.said = []
+            return self.known
+
+    def readable(self) -> ReadableSpan:
+        """The same as a span of the SDK, for exporters that need no less."""
+        return ReadableSpan(
+            self.name,
+            self.context,
+            self.parent,
+            self.resource,
+            dict(self.attributes),
+            self.events,
+            self.links,
+            self.kind,
+            None,
+            self.status,
+            self.start_time,
+            self.end_time,
+            self.instrumentation_scope,
+        )
 
     def get_span_context(self) -> SpanContext:
         """Its ids."""
-        return self.here
+        return self.context
 
     def is_recording(self) -> bool:
         """Whether what is written on it is kept."""
-        return not self.over
+        return self.end_time is None
+
+    def later(self, say: Callable[[], Mapping[str, AttributeValue]]) -> None:
+        """Write attributes that are worked out when they are needed."""
+        if self.end_time is None:
+            self.said.append(say)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""
-        if not self.over:
-            self.attributes[key] = value
+        self.later(lambda: {key: value})
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Write several attributes."""
-        if not self.over:
-            self.attributes.update(attributes)
+        kept = dict(attributes)
+        self.later(lambda: kept)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Say what happened within it."""
-        if not self.over:
+        if self.end_time is None:
             self.events = (*self.events, Event(name, attributes, timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Say what else it belongs to."""
-        if not self.over:
+        if self.end_time is None:
             self.links = (*self.links, Link(context, attributes))
 
     def update_name(self, name: str) -> None:
         """Give it another name."""
-        if not self.over:
+        if self.end_time is None:
             self.name = name
 
     def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
         """Say how it ended; who says that all is well has the last word, as with the SDK's spans."""
-        if self.over or self.status.status_code is StatusCode.OK:
+        if self.end_time is not None or self.status.status_code is StatusCode.OK:
             return
         new = status if isinstance(status, Status) else Status(status, description)
         if new.status_code is not StatusCode.UNSET:

@@ -6,7 +6,6 @@ thousand turns is joined, never serialised anew. Nothing here does I/O; `litellm
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -21,17 +20,6 @@ _OURS: Mapping[str, str] = dict.fromkeys(
     "the model is an argument, the messages are the request's, and every call is streamed",
 )
 """Fields of the body that are set in their own place, and which that is."""
-
-_TAKES_TEMPERATURE = re.compile(
-    r"(?:^|[/.])(?:gpt-3\.5|gpt-4|chatgpt-4o|claude-(?:2|3|instant)|claude-haiku-4-5|gemini-[12]\.|gemini-pro|command-r|mistral-)"
-    r"|^ollama(?:_chat)?/"
-)
-"""Models known to take `temperature`. Newer ones of OpenAI and Anthropic refuse every sampling parameter (HTTP 400)."""
-
-
-def takes_temperature(model: str) -> bool:
-    """Whether the model is known to take `temperature`; False for the unknown ones."""
-    return bool(_TAKES_TEMPERATURE.search(model))
 
 
 class Constant(NamedTuple):

@@ -30,6 +30,7 @@ from looopy.providers.proxy import Answered, Proxy, headers_for, served_by
 from looopy.providers.refusals import Asked
 from looopy.providers.transport import Transport, chosen
 from looopy.providers.vectors import Embedded, NotVectors, batches, embedded
+from looopy.watcher import watcher
 
 __all__ = ["LiteLLMEmbedder"]
 
@@ -132,7 +133,12 @@ class LiteLLMEmbedder:
 
     def __repr__(self) -> str:
         """Show the address and the model; never the key."""
-        return f"LiteLLMEmbedder(base_url={self._how.proxy.address.root!r}, model={self.model!r})"
+        return f"LiteLLMEmbedder(base_url={self.base_url!r}, model={self.model!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The proxy's URL, without credentials and `/v1`."""
+        return self._how.proxy.address.root
 
     async def embed(self, request: EmbedRequest | Sequence[str], /) -> Embeddings:
         """Embed texts in order, one vector each; cancelling closes every connection at once.
@@ -153,6 +159,12 @@ class LiteLLMEmbedder:
         """
         if not isinstance(request, EmbedRequest):
             request = EmbedRequest(request)
+        watching = watcher()
+        return await (
+            self._embed(request) if watching is None else watching.embed(self, request, self._embed)
+        )
+
+    async def _embed(self, request: EmbedRequest) -> Embeddings:
         model, call = request.model or self.model, _Call(self._how, request)
         if self._fallback in ("", model) or not request.texts:
             return await call.run(model)
@@ -205,6 +217,7 @@ class _Call:
 
     _model: str
     _constant: Constant
+    _parts: list[_Part]
 
     def __init__(self, how: _How, request: EmbedRequest) -> None:
         self._how = how
@@ -215,18 +228,18 @@ class _Call:
             "accept": "application/json",
             **how.proxy.address.headers,
         }
-        self._parts: list[_Part] = []
         self._attempts = 0
         self._start = asyncio.get_running_loop().time()
 
     async def run(self, model: str) -> Embeddings:
         """Send all there is to send to a model, so many requests at once as may be."""
         how, request = self._how, self._request
-        self._model = model
+        self._model, self._parts = model, []
         extra = {**how.extra, **request.params}
         self._constant = constant_of(how.fields(model), extra, "params", ours=_OURS)
         spans = batches(self._texts, most=how.batch_texts, tokens=how.batch_tokens)
         try:
+            # The group owns its tasks: it cancels and awaits each, whatever ends the call.
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(how.parallel, len(self._texts))):
                     group.create_task(self._work(spans))

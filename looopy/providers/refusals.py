@@ -354,7 +354,7 @@ class _Refusal:
 
     def _mend(self, kind: type[ModelError], wait: float | None) -> str:
         source = self.asked.address.key_source.removesuffix("=")
-        keyless = "" if source else "No API key was sent: set LITELLM_API_KEY, or pass api_key=."
+        keyless = "" if source else "No API key was sent: set LITELLM_API_KEY, or pass the argument api_key."
         if kind is AuthenticationFailed:
             return keyless or f"The key came from {source}; is it one for this proxy and this model?"
         if kind is ModelOverloaded:

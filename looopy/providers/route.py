@@ -16,6 +16,7 @@ from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import Attempt, Shown, Then, attempts
 from looopy.providers.candidates import Candidate, candidates, check_candidates, check_provider
+from looopy.providers.catalogue import estimate
 
 Condition: TypeAlias = Callable[[LLMRequest], bool]
 """What a request may be; `has_tools`, `has_images` and `longer_than(…)` are some."""
@@ -37,7 +38,7 @@ def has_images(request: LLMRequest) -> bool:
 
 
 def longer_than(tokens: int) -> Condition:
-    """Whether a request has more tokens than that, by `estimated_tokens`.
+    """Whether a request has more tokens than that, by estimate: four bytes for a token, and 1,000 tokens for a file within.
 
     Raises:
         ConfigurationError: `tokens` is no whole number, or below 0.
@@ -47,23 +48,7 @@ def longer_than(tokens: int) -> Condition:
             f"longer_than({tokens!r}): it takes a whole number of tokens, for example longer_than(100_000)",
             argument="tokens",
         )
-    return lambda request: estimated_tokens(request) > tokens
-
-
-def estimated_tokens(request: LLMRequest) -> int:
-    """About how many tokens a request has: a quarter of the bytes of its conversation and its tools, and 1,000 for each file."""
-    files = [part for message in request.messages for part in _files(message)]
-    size = sum(len(message.wire) for message in request.messages) + sum(
-        len(tool.wire) for tool in request.tools
-    )
-    return (size - sum(len(part.data) for part in files)) // _BYTES_A_TOKEN + _FILE * len(files)
-
-
-_BYTES_A_TOKEN = 4
-"""Of UTF-8, about."""
-
-_FILE = 1000
-"""Tokens of a file: what a picture takes, more or less, with most models."""
+    return lambda request: estimate(request.messages, request.tools).count > tokens
 
 
 def _files(message: Message) -> list[FilePart]:

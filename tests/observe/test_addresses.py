@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from observe.receiver import Receiver
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
 from looopy.errors import ConfigurationError
 from looopy.observe.addresses import environment
 from looopy.observe.diagnosis import Settings
 from looopy.observe.otlp import OTLPExporter, probe
+from observe.receiver import Receiver
 
 BASE, TRACES = "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"
 

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from observe.receiver import CLOSES, GARBAGE, HTML, Receiver, Reply, redirect, status
 
 from looopy.observe.diagnosis import Answer, Failure, Settings, Target, of_answer, of_error
 from looopy.observe.otlp import OTLPExporter, probe
 from looopy.observe.outages import Outages
+from observe.receiver import CLOSES, GARBAGE, HTML, Receiver, Reply, redirect, status
 
 BASE = Settings("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", appended="/v1/traces")
 

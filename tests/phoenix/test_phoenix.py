@@ -65,8 +65,8 @@ THOUGHT = {
     "contents.0.message_content.text": "I need two lookups.",
     "contents.1.message_content.type": "text",
     "contents.1.message_content.text": "Let me look.",
-    **call(0, "call-1", '{"city": "Oslo"}'),
-    **call(1, "call-2", '{"city": "Rome"}'),
+    **call(0, "call_1", '{"city": "Oslo"}'),
+    **call(1, "call_2", '{"city": "Rome"}'),
 }
 ASKED = [
     {"role": "system", "content": "Be brief."},
@@ -94,7 +94,7 @@ def test_a_run_comes_back_as_the_tree_of_its_iterations_model_calls_and_tool_cal
                     [
                         ("chat gpt-4o-mini", "LLM", "UNSET", []),
                         (tool, "TOOL", "UNSET", []),
-                        (tool, "TOOL", "LookupError: Rome", []),
+                        (tool, "TOOL", "LookupError: Rome has moved", []),
                     ],
                 ),
                 ("agent.iteration", "CHAIN", "UNSET", [("chat gpt-4o-mini", "LLM", "UNSET", [])]),
@@ -125,8 +125,8 @@ def test_the_model_calls_come_back_with_their_messages(trace: Trace) -> None:
     assert messages(second, "input") == [
         *ASKED,
         THOUGHT,
-        {"role": "tool", "tool_call_id": "call-1", "content": "4 degrees"},
-        {"role": "tool", "tool_call_id": "call-2", "content": "LookupError: Rome"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "4 degrees"},
+        {"role": "tool", "tool_call_id": "call_2", "content": "Error: Rome has moved"},
     ]
     assert messages(second, "output") == [ANSWER]
 
@@ -138,35 +138,36 @@ def test_the_model_calls_come_back_with_their_model_parameters_tools_and_tokens(
         "llm.model_name": "gpt-4o-mini",
         "llm.provider": "openai",
         "llm.system": "openai",
-        "llm.invocation_parameters": '{"temperature": 0.2, "stream": true}',
+        "llm.invocation_parameters": '{"temperature": 0.2, "max_tokens": 4096, "stream": true}',
         "llm.tools.0.tool.json_schema": (
             '{"type": "function", "function": {"name": "get_weather", "description": "Say how warm it is.", '
-            '"parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}'
+            '"parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], '
+            '"additionalProperties": false}}}'
         ),
         "output.mime_type": "application/json",
     }
     assert shown(first) == both | {
-        "llm.finish_reason": "tool_call",
+        "llm.finish_reason": "tool_calls",
         "llm.token_count.prompt": 120,
         "llm.token_count.prompt_details.cache_read": 100,
         "llm.token_count.completion": 30,
         "llm.token_count.total": 150,
-        "output.value": '{"id": "resp-1", "model": "gpt-4o-mini-2024-07-18"}',
+        "output.value": '{"id": "chatcmpl-1", "model": "gpt-4o-mini"}',
     }
     assert shown(second) == both | {
         "llm.finish_reason": "stop",
         "llm.token_count.prompt": 160,
         "llm.token_count.completion": 12,
         "llm.token_count.total": 172,
-        "output.value": '{"id": "resp-2", "model": "gpt-4o-mini-2024-07-18"}',
+        "output.value": '{"id": "chatcmpl-2", "model": "gpt-4o-mini"}',
     }
 
 
 def test_the_tool_calls_come_back_with_their_arguments_and_results(trace: Trace) -> None:
     both = {"tool.name": "get_weather", "tool.description": "Say how warm it is."}
     assert [shown(attributes) for attributes in trace.attributes("execute_tool get_weather")] == [
-        both | {"tool.id": "call-1", "tool.parameters.city": "Oslo", "output.value": "4 degrees"},
-        both | {"tool.id": "call-2", "tool.parameters.city": "Rome"},  # its error is its status
+        both | {"tool.id": "call_1", "tool.parameters.city": "Oslo", "output.value": "4 degrees"},
+        both | {"tool.id": "call_2", "tool.parameters.city": "Rome"},  # its error is its status
     ]
 
 

@@ -489,6 +489,12 @@ def test_without_a_fallback_a_chat_model_is_an_error_with_a_mend() -> None:
     )
 
 
+def test_nothing_of_a_model_that_refuses_half_way_is_left_beside_the_fallback() -> None:
+    server = ScriptedServer(wrong([{"embedding": [1]}]), fails(403, NOT_OPENAI), otherwise=embeds)
+    found = embed(server, WORDS[:2], model="gpt-4o", fallback_model=MODEL, batch_texts=1, parallel=1)
+    assert (found.vectors, found.model, found.attempts) == (vectors(*WORDS[:2]), MODEL, 4)
+
+
 def test_a_fallback_without_embeddings_is_an_error() -> None:
     server = ScriptedServer(otherwise=lambda _: fails(403, NOT_OPENAI))
     with pytest.raises(NoEmbeddings, match="for model 'gpt-4o-mini'"):

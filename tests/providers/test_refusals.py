@@ -144,7 +144,7 @@ def test_a_wrong_key_says_where_the_key_came_from():
 
 
 def test_a_missing_key_is_asked_for():
-    ask = "No API key was sent: set LITELLM_API_KEY, or pass api_key=."
+    ask = "No API key was sent: set LITELLM_API_KEY, or pass the argument api_key."
     assert str(refused(401, says("no"), api_key=None)).endswith(ask)
     # LiteLLM 1.106 answers a request without a key with a bare 500.
     assert str(refused(500, b"Internal Server Error", api_key=None)).endswith(ask)

@@ -26,7 +26,7 @@ from looopy.errors import ConfigurationError
 from looopy.events import ContentDelta, LLMRetry
 from looopy.messages import DataPart, TextPart
 from looopy.ports import LLMRequest
-from looopy.providers.route import estimated_tokens, has_images, has_tools, longer_than
+from looopy.providers.route import has_images, has_tools, longer_than
 from looopy.testing import (
     Answer,
     LLMRig,
@@ -152,22 +152,13 @@ def test_images_are_files_of_that_kind_anywhere_in_the_conversation(parts: Any, 
     assert has_images(LLMRequest(messages=conversation)) is images
 
 
-def test_tokens_are_estimated_by_size_and_files_by_number():
-    def tokens(*messages: Message, **more: Any) -> int:
-        return estimated_tokens(LLMRequest(messages=messages, **more))
-
-    empty = tokens(Message.user(""))
-    assert empty < 10
-    assert tokens(Message.user("a" * 4000)) == 1000 + empty
-    assert tokens(Message.user("日" * 4000)) == 3000 + empty
-    assert 1000 <= tokens(Message.user((PICTURE,))) < 1050  # and not by the size of the picture
-    assert 20 < tokens(tools=(ToolDefinition(name="add"),)) < 60
-
-
-def test_long_is_what_has_more_tokens_than_that():
-    tokens = estimated_tokens(LONG)
-
-    assert [longer_than(limit)(LONG) for limit in (tokens - 1, tokens)] == [True, False]
+@pytest.mark.parametrize(
+    ("request_", "longer"),
+    [(HI, False), (LONG, True), (SEEN, True), (replace(HI, tools=(ToolDefinition(name="add", description="x" * 4000),)), True)],
+)  # fmt: skip
+def test_long_is_what_has_more_tokens_than_that_by_estimate(request_: LLMRequest, longer: bool):
+    assert longer_than(1000)(request_) is longer
+    assert not longer_than(1300)(request_)
 
 
 # ------------------------------------------------------------------------------------------------------------- wrong choices

@@ -20,14 +20,18 @@ _OUTPUT = "gen_ai.output.messages"
 _SEEN_INPUT = "langfuse.observation.input"
 _SEEN_OUTPUT = "langfuse.observation.output"
 _FROM = (_SYSTEM, _INPUT, _OUTPUT)
+_TWICE = frozenset(
+    (*_FROM, "input.value", "output.value", "gen_ai.prompt", "gen_ai.completion")
+)  # the same under names for others
 
 
 def chat_view(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The attributes of a span with its messages in OpenAI's chat format, so that Langfuse shows a conversation.
 
     `gen_ai.system_instructions`, `gen_ai.input.messages` and `gen_ai.output.messages` become `langfuse.observation.input` and
-    `langfuse.observation.output`; everything else stays. Attributes with no messages, with messages that cannot be read (cut, or of
-    another shape), or that were turned already are given back as they are, as the same object. Nothing is raised.
+    `langfuse.observation.output`, the same under other names is left out, and everything else stays. Attributes with no messages, with
+    messages that cannot be read (cut, or of another shape), or that were turned already are given back as they are, as the same object.
+    Nothing is raised.
     """
     if not any(name in attributes for name in _FROM) or (
         _SEEN_INPUT in attributes or _SEEN_OUTPUT in attributes
@@ -36,7 +40,7 @@ def chat_view(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         said = [*_instructions(attributes), *_messages(attributes, _INPUT)]
         answers = _messages(attributes, _OUTPUT)
-        seen = {name: value for name, value in attributes.items() if name not in _FROM}
+        seen = {name: value for name, value in attributes.items() if name not in _TWICE}
         if said:
             seen[_SEEN_INPUT] = to_json(said).decode()
         if answers:

@@ -1,0 +1,86 @@
+"""The span of texts that are embedded: `embeddings {model}`, below whatever is current."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
+
+from looopy.events import Failure
+from looopy.observe import attributes as a
+from looopy.observe.spans import Tracer, failed, inherited
+from looopy.ports import Embedder, Embeddings, EmbedRequest
+
+
+async def embedded(
+    tracer: Tracer,
+    embedder: Embedder,
+    request: EmbedRequest,
+    ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
+) -> Embeddings:
+    """Embed texts within a span. Neither the texts nor the vectors are on it."""
+    model = request.model or str(getattr(embedder, "model", ""))
+    span = tracer.start_span(
+        f"embeddings {model}" if model else "embeddings",
+        otel.get_current(),
+        SpanKind.CLIENT,
+        _known(embedder, request, model),
+    )
+    here = span.get_span_context()
+    if here.is_valid:
+        request = replace(
+            request,
+            trace_id=trace.format_trace_id(here.trace_id),
+            parent_span_id=trace.format_span_id(here.span_id),
+            sampled=here.trace_flags.sampled,
+        )
+    try:
+        answer = await ask(request)
+    except BaseException as error:  # also a cancel: the span must end
+        failure = Failure.of(error)
+        span.set_status(failed(failure))
+        span.set_attribute(a.ERROR, failure.type)
+        raise
+    else:
+        span.set_attributes(_found(answer))
+        return answer
+    finally:
+        tracer.end_span(span)
+
+
+def _known(embedder: Embedder, request: EmbedRequest, model: str) -> a.Attributes:
+    """What can be said before the model is asked."""
+    known: a.Attributes = {
+        **inherited(otel.get_current()),
+        a.OPERATION: "embeddings",
+        a.PROVIDER: a.provider_name(model),
+        a.MODEL: model,
+        a.TEXTS: len(request.texts),
+    }
+    address, port = a.server(embedder)
+    if address:
+        known[a.ADDRESS] = address
+    if port:
+        known[a.PORT] = port
+    if request.session_id:
+        known[a.SESSION] = request.session_id
+    if request.user_id:
+        known[a.USER] = request.user_id
+    if request.tags:
+        known[a.TAGS] = request.tags
+    return known
+
+
+def _found(answer: Embeddings) -> a.Attributes:
+    """What the answer says."""
+    found: a.Attributes = {a.DIMENSIONS: answer.dimensions, a.ATTEMPTS: answer.attempts}
+    if answer.model:
+        found[a.RESPONSE_MODEL] = answer.model
+    if answer.usage is not None:
+        found[a.USAGE + "input_tokens"] = answer.usage.input_tokens
+    if answer.cost is not None:
+        found[a.COST] = answer.cost
+    return found

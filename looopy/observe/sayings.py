@@ -1,0 +1,168 @@
+"""What spans say of the things they stand for: attributes, made of an event or a request, and of what of its content may be shown.
+
+Pure functions. `spans.py` decides when they are said; where it can, long after the run has gone on, by the thread that sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from looopy.events import LLMResponse, LLMRetry, StatusUpdate, Task, ToolComplete, ToolStart
+from looopy.messages import JSON, Message, Usage, render
+from looopy.observe import attributes as a
+from looopy.observe.content import Transcript
+from looopy.ports import LLMRequest
+
+
+def task(event: Task, shown: Transcript | None) -> a.Attributes:
+    """What is asked, and what the caller gave along."""
+    said: a.Attributes = {
+        a.METADATA + name: value if isinstance(value, str | bool | int | float) else render(value)
+        for name, value in event.metadata.items()
+        if value is not None
+    }
+    if shown is not None and event.prompt is not None:
+        said[a.INPUT] = shown.input_messages((event.prompt,))
+        said[a.QUESTION] = shown.line(event.prompt)
+    return said
+
+
+def request(request: LLMRequest, shown: Transcript, *, legacy: bool) -> a.Attributes:
+    """The conversation that a model is sent."""
+    said: a.Attributes = {a.INPUT: shown.input_messages(request.messages)}
+    if system := shown.system_instructions(request.messages):
+        said[a.SYSTEM] = system
+    if request.tools:
+        said[a.DEFINITIONS] = shown.tool_definitions(request.tools)
+    if legacy:
+        said["gen_ai.prompt"] = said[a.INPUT]
+    return said
+
+
+def answer(event: LLMResponse, shown: Transcript | None, *, attempts: int, legacy: bool) -> a.Attributes:
+    """What a model answered, and what it took."""
+    said: a.Attributes = {a.FINISH: (event.finish_reason,)}
+    if event.model:
+        said[a.RESPONSE_MODEL] = event.model
+    if event.response_id:
+        said[a.RESPONSE_ID] = event.response_id
+    if event.call_id:
+        said[a.CALL] = event.call_id
+    if event.first_token is not None:
+        said[a.FIRST_CHUNK] = event.first_token
+        came = event.timestamp - timedelta(seconds=event.seconds - event.first_token)
+        said[a.FIRST_CHUNK_AT] = came.isoformat()
+    if event.usage is not None:
+        said |= usage(event.usage, a.USAGE)
+    if event.cost is not None:
+        said[a.COST] = event.cost
+    if attempts > 1:
+        said[a.ATTEMPTS] = attempts
+    if shown is not None:
+        said[a.OUTPUT] = shown.output_messages(event.message, event.finish_reason)
+    return said | _old(event, said) if legacy else said
+
+
+def _old(event: LLMResponse, said: a.Attributes) -> a.Attributes:
+    """The same under the names of before 2025."""
+    old: a.Attributes = {}
+    if event.usage is not None:
+        old["gen_ai.usage.prompt_tokens"] = event.usage.input_tokens
+        old["gen_ai.usage.completion_tokens"] = event.usage.output_tokens
+        old["gen_ai.usage.total_tokens"] = event.usage.total_tokens
+    if a.OUTPUT in said:
+        old["gen_ai.completion"] = said[a.OUTPUT]
+    return old
+
+
+def attempt(event: LLMRetry) -> a.Attributes:
+    """A request that failed, and what was done then."""
+    return {
+        a.KIND: "span",
+        a.LEVEL: "WARNING",  # it is not the end of the call
+        a.ATTEMPT: event.attempt,
+        a.ATTEMPT_MODEL: event.model,
+        a.NEXT_MODEL: event.next_model,
+        a.DELAY: event.seconds,
+        a.ERROR: event.error.type,
+    }
+
+
+def tool(event: ToolStart, shown: Transcript | None, described: Mapping[str, str]) -> a.Attributes:
+    """A tool, and what it is given."""
+    said: a.Attributes = {a.TOOL_CALL: event.call_id, a.TOOL_TYPE: "function"}
+    if description := described.get(event.tool_name):
+        said[a.TOOL_DESCRIPTION] = description
+    if shown is not None:
+        said[a.ARGUMENTS] = shown.arguments(event.arguments)
+    return said
+
+
+def result(event: ToolComplete, shown: Transcript) -> a.Attributes:
+    """What a tool gave back."""
+    return {a.RESULT: shown.result(event.result)}
+
+
+def ending(
+    event: StatusUpdate,
+    shown: Transcript | None,
+    *,
+    answered: Message | None,
+    used: Usage | None,
+    cost: float | None,
+    iterations: int,
+) -> a.Attributes:
+    """How a run ended, its last words, and what it took in all."""
+    said: a.Attributes = {a.STATUS: event.status.state, a.ITERATIONS: iterations}
+    if used is not None:
+        said |= usage(used, a.TOTAL)
+    if cost is not None:
+        said[a.TOTAL_COST] = cost
+    if shown is not None and answered is not None and answered.text:
+        reason = "stop" if event.status.state == "completed" else "interrupted"
+        said[a.OUTPUT] = shown.output_messages(answered, reason)
+        said[a.ANSWER] = shown.line(answered)
+    return said
+
+
+def usage(used: Usage, prefix: str) -> a.Attributes:
+    """Token counts under a prefix; a part of the input or the output only where there is one."""
+    counts: a.Attributes = {
+        prefix + "input_tokens": used.input_tokens,
+        prefix + "output_tokens": used.output_tokens,
+    }
+    if used.cached_tokens:
+        counts[prefix + "cache_read.input_tokens"] = used.cached_tokens
+    if used.reasoning_tokens:
+        counts[prefix + "reasoning.output_tokens"] = used.reasoning_tokens
+    return counts
+
+
+PARAMETERS: Mapping[str, str] = {
+    "temperature": "gen_ai.request.temperature",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "top_p": "gen_ai.request.top_p",
+    "top_k": "gen_ai.request.top_k",
+    "seed": "gen_ai.request.seed",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+}
+
+
+def parameters(fields: Mapping[str, JSON]) -> a.Attributes:
+    """The parameters of a request that the conventions have a name for."""
+    said: a.Attributes = {
+        name: value
+        for field, name in PARAMETERS.items()
+        if isinstance(value := fields.get(field), int | float) and not isinstance(value, bool)
+    }
+    match fields.get("stop"):
+        case str(stop):
+            said[a.STOP] = (stop,)
+        case [*stops]:
+            said[a.STOP] = tuple(map(str, stops))
+        case _:
+            pass
+    return said
