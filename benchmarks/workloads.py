@@ -24,6 +24,9 @@ from benchmarks.measure import Clock, Row, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
 from benchmarks.tracing import receiver, watched
+from benchmarks.wrappers import ask as ask_provider
+from benchmarks.wrappers import bare, wrapped
+from looopy import LLMProvider
 from looopy.events import ContentDelta
 
 TWO_TURNS = "iterations-1"
@@ -305,6 +308,23 @@ async def embeddings(bench: Bench) -> list[Row]:
     return rows
 
 
+async def wrappers(bench: Bench) -> list[Row]:
+    async def sample(provider: LLMProvider, pieces: int, calls: int) -> float:
+        """Microseconds for each call."""
+        return await cost(ask_provider(provider, pieces, calls)) / calls * 1e6
+
+    rows: list[Row] = []
+    for name, model, pieces, calls, parts in (
+        ("a call through Retry and Fallback, CPU", "iterations-0", 9, 200, 1),
+        ("… each chunk of 2,000 through them", f"burst-{BURST}", BURST, 2, BURST),
+    ):
+        sides = [partial(sample, make(bench.url, model), pieces, calls) for make in (wrapped, bare)]
+        ours, floor = await in_turns(*sides, bench.times(32))
+        ours, floor = (tuple(each / parts for each in side) for side in (ours, floor))
+        rows.append(Row(name, "µs", ours, floor, "bare", target=1.15))
+    return rows
+
+
 async def child(*arguments: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
     command = [sys.executable, *arguments]
@@ -371,6 +391,7 @@ WORKLOADS: dict[str, Workload] = {
         leaks,
         hangup,
         embeddings,
+        wrappers,
         imports,
         packages,
     )

@@ -55,12 +55,15 @@ if TYPE_CHECKING:
     from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.hedge import Hedge
     from looopy.providers.limiter import Limiter
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
+    from looopy.providers.load_balance import LoadBalance
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
+    from looopy.providers.route import Route
     from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.tools.function import tool
     from looopy.usage import UsageReport, UsageRow
@@ -70,16 +73,19 @@ _AT_FIRST_USE = {
     "Cache": "looopy.providers.cache",
     "Capabilities": "looopy.providers.capabilities",
     "Fallback": "looopy.providers.fallback",
+    "Hedge": "looopy.providers.hedge",
     "Limiter": "looopy.providers.limiter",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "LoadBalance": "looopy.providers.load_balance",
     "MemoryCache": "looopy.stores.answers",
     "Meter": "looopy.providers.budget",
     "Prices": "looopy.providers.prices",
     "RateLimit": "looopy.providers.rate_limit",
     "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
+    "Route": "looopy.providers.route",
     "SQLiteCache": "looopy.stores.answers",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
@@ -118,6 +124,7 @@ __all__ = [
     "Event",
     "Fallback",
     "FilePart",
+    "Hedge",
     "InMemoryArtifactStore",
     "InMemoryStateStore",
     "LLMProvider",
@@ -129,6 +136,7 @@ __all__ = [
     "LiteLLM",
     "LiteLLMEmbedder",
     "LiteLLMProvider",
+    "LoadBalance",
     "LooopyError",
     "ManagedPrompt",
     "MemoryCache",
@@ -146,6 +154,7 @@ __all__ = [
     "RateLimit",
     "RedisCache",
     "Retry",
+    "Route",
     "Run",
     "RunResult",
     "SQLiteCache",

@@ -170,7 +170,7 @@ class LLMCall(_Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMRetry(_Stamped):
-    """A request to a model failed, or its answer was not taken, and the model call goes on with another request.
+    """A request to a model failed, was overtaken or had an answer that was not taken, and the model call goes on with another request.
 
     Attributes:
         attempt: which request of the model call failed, from 1.

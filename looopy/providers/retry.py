@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -15,7 +14,9 @@ from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMEvent
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import Attempt, Shown, Then, attempts, check_provider, model_of
+from looopy.providers.attempts import Attempt, Shown, Then, attempts
+from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.clocks import is_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Retry:
             )
         for name in ("first_wait", "longest_wait", "seconds"):
             value: object = getattr(self, name)
-            if not (_is_seconds(value) or (name == "seconds" and value is None)):
+            if not (is_seconds(value) or (name == "seconds" and value is None)):
                 raise ConfigurationError(
                     f"Retry({name}={value!r}): it must be a number of seconds, 0 or more", argument=name
                 )
@@ -93,7 +94,7 @@ class Retry:
 
     def _rule(self, again: Attempt) -> Then:
         """When to ask again, for one subscription."""
-        began, failed = threads.now(), 0
+        began, failed = 0.0 if self.seconds is None else threads.now(), 0
 
         def then(error: Exception, shown: Shown) -> Attempt | Exception:
             nonlocal failed
@@ -127,12 +128,6 @@ _DOUBLINGS = 64  # more would overflow, and are years
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_seconds(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    )
 
 
 def _is_rule(rule: tuple[object, object]) -> bool:
