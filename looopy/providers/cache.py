@@ -22,7 +22,7 @@ from looopy.events import LLMEvent
 from looopy.messages import JSON, digest
 from looopy.model_call import asked
 from looopy.ports import AnswerStore, LLMProvider, LLMRequest
-from looopy.providers.attempts import check_provider, model_of
+from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.flights import Flight, Kept, Seat
 from looopy.providers.wrapped import base_url_of, everyone, held_by, parameters_of, refuse_twice
 

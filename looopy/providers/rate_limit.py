@@ -16,7 +16,7 @@ from looopy.events import LLMEvent, LLMResponse
 from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import check_provider, model_of
+from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.estimates import input_tokens
 from looopy.providers.limiter import Limiter, Place, Turn
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
