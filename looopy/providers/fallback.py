@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -13,11 +13,12 @@ from reactivex import Observable, abc
 
 from looopy.errors import ConfigurationError, ContentRefused, ModelError, ModelFailed
 from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, ThoughtDelta
-from looopy.messages import Message, TextPart
+from looopy.messages import JSON, Message, TextPart
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import Attempt, Shown, Then, attempts
 from looopy.providers.candidates import Failures, candidates, check_candidates, model_of
+from looopy.providers.wrapped import base_url_of, parameters_of
 
 MidStream = Literal["fail", "restart", "continue"]
 """What happens when a model breaks off after it has shown something."""
@@ -96,6 +97,15 @@ class Fallback:
     def model(self) -> str:
         """The model that the first provider asks."""
         return model_of(cast("LLMProvider", self.providers[0]))
+
+    @property
+    def base_url(self) -> str:
+        """The address that the first provider asks."""
+        return base_url_of(cast("LLMProvider", self.providers[0]))
+
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What the first provider sends a request with."""
+        return parameters_of(cast("LLMProvider", self.providers[0]), request)
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the first, and the next when it fails; `LLMResponse.served_by` says who answered."""

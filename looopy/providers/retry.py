@@ -12,11 +12,13 @@ from reactivex import Observable
 from looopy import threads
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMEvent
+from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import Attempt, Shown, Then, attempts
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.clocks import is_seconds
+from looopy.providers.wrapped import base_url_of, parameters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,15 @@ class Retry:
     def model(self) -> str:
         """The model that the provider asks."""
         return model_of(self.provider)
+
+    @property
+    def base_url(self) -> str:
+        """The address that the provider asks."""
+        return base_url_of(self.provider)
+
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What the provider sends a request with."""
+        return parameters_of(self.provider, request)
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model, and again when it fails; `LLMResponse.attempts` says how many requests it took."""

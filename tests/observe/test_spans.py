@@ -286,6 +286,7 @@ invoke_agent clerk [INTERNAL]
           . gen_ai.usage.output_tokens = 10
           . gen_ai.usage.reasoning.output_tokens = 4
           . looopy.llm.attempts = 3
+          . looopy.llm.served_by = claude-sonnet-4-5
             attempt gpt-4o-mini [INTERNAL] ERROR: ModelOverloaded: LiteLLM API error: HTTP 503 from http://proxy:4000/v1/chat/completions for model 'gpt-4o-mini': no capacity
   Wait and try again.
               . error.type = ModelOverloaded

@@ -16,7 +16,7 @@ from providers.wrapping import HI, Named, Stubborn, answer, heard, in_the_turn_o
 from reactivex import Observable
 from reactivex import operators as ops
 
-from looopy import AgentLoop, Fallback, Hedge, LLMProvider, LoadBalance, Message, Retry
+from looopy import AgentLoop, Fallback, Hedge, LiteLLMProvider, LLMProvider, LoadBalance, Message, Retry
 from looopy.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -55,6 +55,17 @@ def retry(*answers: Any, **options: Any) -> Retry:
 def test_a_wrapper_is_the_socket_that_it_wraps():
     assert isinstance(Retry(ScriptedModel()), LLMProvider)
     assert (Retry(Named("m")).model, Retry(ScriptedModel()).model) == ("m", "")
+
+
+@pytest.mark.parametrize("wrapper", [Retry, Fallback])
+def test_what_the_provider_says_of_itself_the_wrapper_says(wrapper: Any) -> None:
+    wrapped = wrapper(LiteLLMProvider("http://proxy", "gpt-4o", api_key=None))
+
+    assert (wrapped.model, wrapped.base_url, wrapped.parameters(HI)["max_tokens"]) == (
+        "gpt-4o",
+        "http://proxy",
+        4096,
+    )
 
 
 def test_each_wait_is_twice_as_long_up_to_the_longest_and_is_told():
