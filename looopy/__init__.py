@@ -12,6 +12,7 @@ from looopy.errors import (
     ConfigurationError,
     ContentRefused,
     ContextTooLong,
+    ExtractionFailed,
     LimitExceeded,
     LooopyError,
     MissingExtra,
@@ -21,6 +22,7 @@ from looopy.errors import (
     ModelRejected,
     ModelTimeout,
     NotResumable,
+    OutputInvalid,
     ProxyUnreachable,
     StoreFailed,
     StreamBroken,
@@ -31,7 +33,10 @@ from looopy.errors import (
     UnsupportedParameter,
 )
 from looopy.events import Event, LLMResponse, dumps, loads
+from looopy.extract import Extracted, extract_code_block, extract_json
 from looopy.messages import FilePart, Message, Usage
+from looopy.output import Output
+from looopy.partials import partials
 from looopy.ports import (
     Embedder,
     Embeddings,
@@ -88,6 +93,8 @@ __all__ = [
     "Embedder",
     "Embeddings",
     "Event",
+    "Extracted",
+    "ExtractionFailed",
     "Fallback",
     "FilePart",
     "InMemoryArtifactStore",
@@ -110,6 +117,8 @@ __all__ = [
     "ModelRejected",
     "ModelTimeout",
     "NotResumable",
+    "Output",
+    "OutputInvalid",
     "ProxyUnreachable",
     "Retry",
     "Run",
@@ -128,6 +137,9 @@ __all__ = [
     "UnsupportedParameter",
     "Usage",
     "dumps",
+    "extract_code_block",
+    "extract_json",
     "loads",
+    "partials",
     "tool",
 ]

@@ -10,7 +10,7 @@ Above is `run.py`, which shares and replays this stream. Below are the sockets: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, assert_never, cast
@@ -26,13 +26,17 @@ from looopy.events import (
     Checkpoint,
     Event,
     Failure,
+    OutputRejected,
     Status,
     StatusUpdate,
     ToolComplete,
+    ToolStart,
     stamp,
 )
-from looopy.messages import Message, ToolCall
+from looopy.messages import DataPart, Message, ToolCall
 from looopy.model_call import ModelCall
+from looopy.modes import Mode
+from looopy.output import Judged, Output
 from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
 from looopy.prompts import Instructions, instructions
 from looopy.setup import Setup, exceeded
@@ -56,6 +60,13 @@ class CallTools:
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """Say what is wrong with an answer, so that the model gives another."""
+
+    judged: tuple[Judged, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Save:
     """Keep the state."""
 
@@ -66,9 +77,10 @@ class Report:
 
     state: Literal["completed", "input-required", "failed", "canceled"]
     error: Exception | None = None
+    answer: Judged | None = None
 
 
-Step: TypeAlias = CallModel | CallTools | Save | Report
+Step: TypeAlias = CallModel | CallTools | Reject | Save | Report
 
 
 def decide(state: LoopState, setup: Setup) -> Step | None:
@@ -77,13 +89,30 @@ def decide(state: LoopState, setup: Setup) -> Step | None:
         return None
     if reached := limit_reached(state, setup):
         return Report("failed", reached)
-    if not state.runnable and state.waiting:
+    runnable, answers = _parted(state, setup)
+    if not runnable and state.waiting:
         return Report("input-required")
-    if state.answered:
-        return Report("completed")
+    if state.answered or (answers and not runnable):
+        return Report("completed") if setup.output is None else _judge(state, setup.output, answers)
     if setup.task_state_store is not None and state.saved < state.seq:
         return Save()
-    return CallTools(state.runnable) if state.runnable else CallModel()
+    return CallTools(runnable) if runnable else CallModel()
+
+
+def _parted(state: LoopState, setup: Setup) -> tuple[tuple[ToolCall, ...], tuple[ToolCall, ...]]:
+    """The calls that can be run, and those that are answers of the task's output type."""
+    return (state.runnable, ()) if setup.output is None else setup.output.parted(state.runnable)
+
+
+def _judge(state: LoopState, output: Output[Any], answers: Sequence[ToolCall]) -> Report | Reject:
+    """What follows from an answer that shall be of a type."""
+    judged = output.judge(state.output, answers, state.finish_reason)
+    fitting = next((each for each in judged if not each.problem), None)
+    if fitting is not None:
+        return Report("completed", answer=fitting)
+    if state.rejected < output.retries and not judged[0].hopeless:
+        return Reject(judged)
+    return Report("failed", output.failure(judged[0], answers=state.rejected + 1))
 
 
 def limit_reached(state: LoopState, setup: Setup) -> LimitExceeded | None:
@@ -92,7 +121,7 @@ def limit_reached(state: LoopState, setup: Setup) -> LimitExceeded | None:
     if limits.tool_failures is not None and state.failures >= limits.tool_failures:
         what = f"{state.failures} tool calls failed in a row"
         return exceeded("tool_failures", allowed=limits.tool_failures, spent=state.failures, what=what)
-    if state.answered or state.waiting:
+    if state.answered or state.waiting or _parted(state, setup)[1]:
         return None
     if limits.tokens is not None and tokens >= limits.tokens:
         return exceeded("tokens", allowed=limits.tokens, spent=tokens, what=f"{tokens} tokens used")
@@ -114,6 +143,7 @@ class Execution:
     Attributes:
         state: the state after the newest event.
         error: why the task failed or was canceled, as an exception; None otherwise.
+        answer: what was made of the answer, where it is of a type and the task is completed; None otherwise.
         watched: what somebody who watches made of it; None where nobody does.
     """
 
@@ -122,6 +152,7 @@ class Execution:
     ) -> None:
         self.state = state
         self.error: Exception | None = None
+        self.answer: Judged | None = None
         self.watched = watched
         self._setup = setup
         self._opening = tuple(opening)
@@ -130,6 +161,7 @@ class Execution:
         self._tools: dict[str, ToolProvider] | None = None
         self._listed: Sequence[Sequence[ToolDefinition]] = ()
         self._model_call: ModelCall | None = None
+        self._mode: Mode | None = None
 
     @property
     def events(self) -> Observable[Event]:
@@ -187,6 +219,8 @@ class Execution:
                 return None
             case Report():
                 return self._report(step)
+            case Reject(judged):
+                return self._reject(judged)
             case Save():
                 # Nothing stops it: of a save that was cut nobody knows whether it took place, and the next would conflict with it.
                 return self._save(state, [Checkpoint(iteration=state.iteration)])
@@ -217,14 +251,16 @@ class Execution:
         prompt = self._setup.system_prompt
         said: Any = prompt(state) if callable(prompt) else prompt
         listed: list[Any] = [provider.tools(state) for provider in self._setup.tool_providers]
-        pending = [part for part in (said, *listed) if inspect.isawaitable(part)]
+        mode: Any = self._how_to_answer()
+        pending = [part for part in (said, mode, *listed) if inspect.isawaitable(part)]
         if not pending:
-            return then(self._request(state, said, listed))
+            return then(self._request(state, said, listed, mode))
 
         async def prepare() -> LLMRequest:
             pending.clear()
             tools = [await part if inspect.isawaitable(part) else part for part in listed]
-            return self._request(state, await said if inspect.isawaitable(said) else said, tools)
+            how = await mode if inspect.isawaitable(mode) else mode
+            return self._request(state, await said if inspect.isawaitable(said) else said, tools, how)
 
         def abandon() -> None:
             for part in pending:  # cancelled before anybody awaited them
@@ -233,19 +269,34 @@ class Execution:
 
         return reactive.from_awaitable(prepare).pipe(ops.flat_map(then), ops.finally_action(abandon))
 
+    def _how_to_answer(self) -> Mode | Awaitable[Mode] | None:
+        """How the model is brought to an answer of the task's type; None where text will do."""
+        output, provider = self._setup.output, self._setup.llm_provider
+        if output is None or self._mode is not None:
+            return self._mode
+        model: str = self._setup.request.model or getattr(provider, "model", "")
+        return output.mode_for(provider, model, tools=bool(self._setup.tool_providers))
+
     def _request(
-        self, state: LoopState, said: Instructions, listed: Sequence[Sequence[ToolDefinition]]
+        self,
+        state: LoopState,
+        said: Instructions,
+        listed: Sequence[Sequence[ToolDefinition]],
+        mode: Mode | None,
     ) -> LLMRequest:
         self._know_tools(listed)
+        self._mode = mode
         prompt = instructions(said)
         system = (Message.system(prompt.text),) if prompt.text else ()
-        return replace(
+        request = replace(
             self._setup.request,
             messages=(*system, *state.messages),
             tools=tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools),
             prompt_name=prompt.name,
             prompt_version=prompt.version,
         )
+        output = self._setup.output
+        return request if output is None or mode is None else output.on(request, mode)
 
     def _know_tools(self, listed: Sequence[Sequence[ToolDefinition]]) -> None:
         """Remember which provider has which tool."""
@@ -285,11 +336,40 @@ class Execution:
             return streams[0]
         return rx.from_iterable(streams).pipe(ops.merge(max_concurrent=self._setup.max_parallel_tools))
 
+    # -- an answer of a type
+
+    def _reject(self, judged: Sequence[Judged]) -> Observable[Event]:
+        """What is wrong with an answer; where calls gave it, their answers say so."""
+        output = cast("Output[Any]", self._setup.output)  # else nothing is rejected
+        told = [(output.again(each, self._mode or "prompt"), each.call) for each in judged]
+        problem, call = told[0]
+        attempt = self.state.rejected + 1
+        events: list[Event] = [
+            OutputRejected(problem=problem, attempt=attempt, call_id=call.id if call else "")
+        ]
+        for problem, call in told:
+            if call is not None:
+                wrong = Failure(type="OutputInvalid", message=problem)
+                events += _answered(call, error=wrong)
+        return reactive.at_once(events)
+
+    def _accepting(self, answer: Judged | None) -> list[Event]:
+        """The answers to the calls that gave the task's answer: the model's history is whole with them."""
+        if answer is None or answer.call is None:
+            return []
+        _, calls = _parted(self.state, self._setup)
+        events: list[Event] = []
+        for call in calls:
+            events += _answered(
+                call, result="taken" if call is answer.call else "not needed: another was taken"
+            )
+        return events
+
     # -- the end, and the stores
 
     def _report(self, report: Report) -> Observable[Event]:
-        self.error = report.error
-        events = [*self._closing(report.error), self._status(report)]
+        self.error, self.answer = report.error, report.answer
+        events = [*self._accepting(report.answer), *self._closing(report.error), self._status(report)]
         if self._setup.task_state_store is None:
             return reactive.at_once(events)
         events.insert(-1, Checkpoint(iteration=self.state.iteration))
@@ -313,6 +393,8 @@ class Execution:
     def _status(self, report: Report) -> StatusUpdate:
         newest = self.state.messages[-1] if self.state.messages else None
         answer = newest if report.state == "completed" and newest and newest.role == "assistant" else None
+        if report.answer is not None and report.answer.call is not None:
+            answer = Message("assistant", (DataPart(report.answer.call.arguments),))
         return StatusUpdate(
             status=Status(state=report.state, message=answer, timestamp=datetime.now(UTC)),
             final=True,
@@ -356,3 +438,11 @@ class Execution:
             return reactive.at_once([*self._closing(self.error), said])
 
         return handler
+
+
+def _answered(call: ToolCall, *, result: str | None = None, error: Failure | None = None) -> list[Event]:
+    """A call that the loop answers by itself."""
+    return [
+        ToolStart(call_id=call.id, tool_name=call.name, arguments=call.arguments),
+        ToolComplete(call_id=call.id, tool_name=call.name, result=result, error=error),
+    ]

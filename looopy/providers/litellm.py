@@ -21,6 +21,7 @@ from looopy.events import LLMEvent, LLMResponse
 from looopy.messages import JSON
 from looopy.ports import LLMRequest
 from looopy.providers import refusals
+from looopy.providers.calls import as_list, as_object, as_text
 from looopy.providers.chat import Answer, Refused, dollars
 from looopy.providers.clocks import Clocks, Expired, Timeouts
 from looopy.providers.configuration import TEMPERATURE, TOP_P, Arguments, Configuration, Settings
@@ -31,6 +32,8 @@ from looopy.providers.transport import ConnectionBroken, Reply, Transport, chose
 __all__ = ["LiteLLMProvider", "Settings", "Timeouts"]
 
 _GOODBYE = 0.25  # seconds that the end of the body may take after [DONE]; then the connection is given up rather than waited for
+
+_LOOK_UP = 2.0  # seconds that finding out what the proxy knows of its models may take
 
 
 class LiteLLMProvider:
@@ -86,6 +89,7 @@ class LiteLLMProvider:
         self._transport = chosen(transport)
         self._lock = threading.Lock()
         self._configuration = Configuration.of(self._arguments, self._transport)
+        self._known: tuple[Configuration | None, Mapping[str, Mapping[str, JSON]]] = (None, {})
 
     def __repr__(self) -> str:
         """Show the address and the model; never the key."""
@@ -151,6 +155,26 @@ class LiteLLMProvider:
             if error.status == 404:
                 return None
             raise
+
+    async def model_info(self, model: str = "") -> Mapping[str, JSON] | None:
+        """What the proxy knows of one model, out of `model_group_info`; None where it does not say, or not within two seconds.
+
+        It is asked once, and again only after `update_config`.
+
+        Args:
+            model: the name as the proxy knows it; left out: the provider's own.
+        """
+        configuration = self._configuration
+        asked, known = self._known
+        if asked is not configuration:
+            try:
+                async with asyncio.timeout(_LOOK_UP):
+                    rows = as_list(as_object(await self.model_group_info()).get("data"))
+            except (ModelError, TimeoutError):
+                return None
+            known = {as_text(row.get("model_group")): row for row in map(as_object, rows)}
+            self._known = (configuration, known)
+        return known.get(model or configuration.model)
 
     async def alive(self) -> bool:
         """Whether a proxy answers at the address; needs no key, and asks no model."""
