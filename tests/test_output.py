@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import pytest
 from agents import add, answers, delete, events_of, kinds
 from pydantic import BaseModel, Field, field_validator
+from typing_extensions import TypedDict
 
 from looopy import AgentLoop, InMemoryStateStore, Limits, Message, Output, OutputInvalid
-from looopy.errors import ConfigurationError, LimitExceeded, TaskCanceled
+from looopy.errors import ConfigurationError, LimitExceeded, ModelFailed, StreamBroken, TaskCanceled
 from looopy.events import Failure, OutputRejected, StatusUpdate, ToolComplete, ToolStart
 from looopy.messages import DataPart
 from looopy.ports import LLMRequest, ToolDefinition
@@ -64,9 +65,9 @@ def ask(
 ) -> tuple[Any, ScriptedModel]:
     """What a run came to, and its model; natively where the name says nothing else."""
     model = Named(*script, model=name)
-    return AgentLoop(llm_provider=model, tools=tools, **options).execute("go", output_type=output_type).result(
-        5
-    ), model
+    return AgentLoop(llm_provider=model, tools=tools, **options).execute(
+        "go", output_type=output_type
+    ).result(5), model
 
 
 class Named(ScriptedModel):
@@ -122,7 +123,9 @@ def test_a_model_nothing_is_known_of_is_made_to_call_a_tool_with_its_answer() ->
 
 def test_the_schema_stands_in_the_prompt_where_that_is_asked_for() -> None:
     output = Output(Invoice, mode="prompt")
-    result, model = ask(says(f"Here it is:\n```json\n{GOOD}\n```"), output_type=output, system_prompt="Be kind.")
+    result, model = ask(
+        says(f"Here it is:\n```json\n{GOOD}\n```"), output_type=output, system_prompt="Be kind."
+    )
     _, plain = ask(says(GOOD), output_type=output)
 
     assert result.output == INVOICE
@@ -213,8 +216,14 @@ def test_a_type_is_described_once() -> None:
     unhashable = Annotated[int, Field(json_schema_extra={"x": 1}), []]
 
     assert Output.of(Invoice) is Output.of(Invoice)
-    assert repr(Output.of(unhashable)) == "Output(Annotated[int, FieldInfo(annotation=NoneType, required=True, json_schema_extra={'x': 1}), []], mode='auto', retries=2)"
-    assert repr(Output(Invoice | list[int], mode="tool", retries=0)) == "Output(Invoice | list[int], mode='tool', retries=0)"
+    assert (
+        repr(Output.of(unhashable))
+        == "Output(Annotated[int, FieldInfo(annotation=NoneType, required=True, json_schema_extra={'x': 1}), []], mode='auto', retries=2)"
+    )
+    assert (
+        repr(Output(Invoice | list[int], mode="tool", retries=0))
+        == "Output(Invoice | list[int], mode='tool', retries=0)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,7 +231,7 @@ def test_a_type_is_described_once() -> None:
     [
         (lambda: Output(Callable[[], int]), "output_type", r"Callable.*no JSON schema"),
         (lambda: Output(object()), "output_type", r"no JSON schema.*defined at the module's level"),
-        (lambda: Output(int, mode="json"), "mode", r"mode='json'.*'native'"),  # pyright: ignore
+        (lambda: Output(int, mode="json"), "mode", r"mode='json'.*'native'"),
         (lambda: Output(int, retries=-1), "retries", r"retries=-1"),
         (lambda: Output(int, retries=True), "retries", r"retries=True"),
         (lambda: Output(int, name="a b"), "name", r"name='a b'"),
@@ -239,7 +248,7 @@ def test_what_cannot_work_is_said_at_construction(
 
 def test_execute_says_at_once_that_a_type_has_no_schema() -> None:
     with pytest.raises(ConfigurationError, match="output_type="):
-        AgentLoop(llm_provider=ScriptedModel()).execute("go", output_type=object())  # pyright: ignore
+        AgentLoop(llm_provider=ScriptedModel()).execute("go", output_type=object())
 
 
 # ------------------------------------------------------------------------------------------------------ when it does not fit
@@ -277,7 +286,9 @@ async def test_a_model_is_told_what_is_wrong_with_its_answer_and_answers_again()
 
 async def test_a_call_that_gives_a_wrong_answer_is_answered_like_any_other() -> None:
     """Invariant 3: every call has its tool message, the one that ends the task too."""
-    model = ScriptedModel(calls("final_answer", number="A-1"), calls("final_answer", "{oops"), calls("final_answer", GOOD))
+    model = ScriptedModel(
+        calls("final_answer", number="A-1"), calls("final_answer", "{oops"), calls("final_answer", GOOD)
+    )
     run = AgentLoop(llm_provider=model).execute("go", output_type=Invoice)
 
     events = await events_of(run)
@@ -285,7 +296,8 @@ async def test_a_call_that_gives_a_wrong_answer_is_answered_like_any_other() -> 
 
     assert result.output == INVOICE
     assert kinds(events)[2:] == [
-        *("llm-call", "tool-call-delta", "llm-response", "output-rejected", "tool-start", "tool-complete") * 2,
+        *("llm-call", "tool-call-delta", "llm-response", "output-rejected", "tool-start", "tool-complete")
+        * 2,
         *("llm-call", "tool-call-delta", "llm-response", "tool-start", "tool-complete", "completed"),
     ]
     assert [call_id for call_id, _ in answers(result.messages)] == ["call_1", "call_2", "call_3"]
@@ -338,7 +350,10 @@ def test_a_wrong_call_that_ends_the_task_leaves_a_whole_history() -> None:
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (says('{"number": "A', finish_reason="length"), r"^the model reached its token limit \(raise max_tokens"),
+        (
+            says('{"number": "A', finish_reason="length"),
+            r"^the model reached its token limit \(raise max_tokens",
+        ),
         (says("", finish_reason="length"), r"token limit.*it was: nothing"),
         (calls("final_answer", '{"number": "A') + says(finish_reason="length"), r"token limit"),
         (says("Well", finish_reason="content_filter"), r"^the provider's content filter stopped the model"),
@@ -365,7 +380,9 @@ def test_a_validators_own_words_reach_the_model_and_its_bugs_end_the_task() -> N
             return number // (number - 4)
 
     result, model = ask(says('{"number": 3}'), says('{"number": 6}'), output_type=Even)
-    with pytest.raises(OutputInvalid, match="a validator is broken: .*a validator raised ZeroDivisionError") as caught:
+    with pytest.raises(
+        OutputInvalid, match=r"a validator is broken: .*a validator raised ZeroDivisionError"
+    ) as caught:
         ask(says('{"number": 4}'), output_type=Even)
 
     assert result.output == Even.model_construct(number=3)
@@ -374,9 +391,9 @@ def test_a_validators_own_words_reach_the_model_and_its_bugs_end_the_task() -> N
 
 
 def test_a_model_that_fails_is_no_wrong_answer() -> None:
-    with pytest.raises(Exception, match="scripted"):
+    with pytest.raises(ModelFailed):
         ask(fails(500))
-    with pytest.raises(Exception, match="broke|cut|closed|ended"):
+    with pytest.raises(StreamBroken):
         ask(says('{"number": ') + cuts())
 
 
@@ -384,10 +401,14 @@ def test_a_model_that_fails_is_no_wrong_answer() -> None:
 
 
 def test_tools_are_called_first_and_the_answer_is_offered_beside_them() -> None:
-    result, model = ask(calls("add", a=1, b=2), calls("final_answer", x=1, y=3), output_type=Point, tools=[add], name="")
+    result, model = ask(
+        calls("add", a=1, b=2), calls("final_answer", x=1, y=3), output_type=Point, tools=[add], name=""
+    )
 
     assert result.output == Point(1, 3)
-    assert [[tool.name for tool in request.tools] for request in model.requests] == [["add", "final_answer"]] * 2
+    assert [[tool.name for tool in request.tools] for request in model.requests] == [
+        ["add", "final_answer"]
+    ] * 2
     assert [request.tool_choice for request in model.requests] == ["auto", "auto"]
     assert answers(result.messages) == [("call_1", "3"), ("call_2", "taken")]
 
@@ -396,22 +417,39 @@ def test_tools_and_a_native_schema_go_together() -> None:
     result, model = ask(calls("add", a=1, b=2), says('{"x": 1, "y": 3}'), output_type=Point, tools=[add])
 
     assert result.output == Point(1, 3)
-    assert [("response_format" in request.params, len(request.tools)) for request in model.requests] == [(True, 1)] * 2
+    assert [("response_format" in request.params, len(request.tools)) for request in model.requests] == [
+        (True, 1)
+    ] * 2
 
 
 async def test_calls_beside_the_answer_are_run_before_it_is_looked_at() -> None:
-    model = ScriptedModel(calls("final_answer", x=1, y=3) + calls("add", a=1, b=2) + calls("final_answer", x=0, y=0))
+    model = ScriptedModel(
+        calls("final_answer", x=1, y=3) + calls("add", a=1, b=2) + calls("final_answer", x=0, y=0)
+    )
     run = AgentLoop(llm_provider=model, tools=[add]).execute("go", output_type=Point)
 
     events = await events_of(run)
 
     assert (await run).output == Point(1, 3)
-    assert [event.tool_name for event in events if isinstance(event, ToolStart)] == ["add", "final_answer", "final_answer"]
-    assert answers((await run).messages) == [("call_1", "taken"), ("call_2", "3"), ("call_3", "not needed: another was taken")]
+    assert [event.tool_name for event in events if isinstance(event, ToolStart)] == [
+        "add",
+        "final_answer",
+        "final_answer",
+    ]
+    assert answers((await run).messages) == [
+        ("call_1", "taken"),
+        ("call_2", "3"),
+        ("call_3", "not needed: another was taken"),
+    ]
 
 
 def test_of_several_wrong_answers_each_is_told_what_is_wrong_with_it() -> None:
-    result, _ = ask(calls("final_answer", x=1) + calls("final_answer", y=1), calls("final_answer", x=1, y=1), output_type=Point, name="")
+    result, _ = ask(
+        calls("final_answer", x=1) + calls("final_answer", y=1),
+        calls("final_answer", x=1, y=1),
+        output_type=Point,
+        name="",
+    )
 
     first, second, _ = (text for _, text in answers(result.messages))
     assert ("- y: missing" in first, "- x: missing" in second) == (True, True)
@@ -419,7 +457,9 @@ def test_of_several_wrong_answers_each_is_told_what_is_wrong_with_it() -> None:
 
 async def test_an_answer_waits_for_the_question_that_was_asked_beside_it() -> None:
     script = calls("delete", path="a.txt") + calls("final_answer", x=1, y=3)
-    agent = AgentLoop(llm_provider=ScriptedModel(script), tools=[delete], task_state_store=InMemoryStateStore())
+    agent = AgentLoop(
+        llm_provider=ScriptedModel(script), tools=[delete], task_state_store=InMemoryStateStore()
+    )
 
     waiting = await agent.execute("go", task_id="t", output_type=Point)
     result = await agent.resume("t", inputs={"call_1": "yes"}, output_type=Point)
@@ -469,15 +509,21 @@ async def test_a_task_can_go_on_as_text() -> None:
 
 
 async def test_each_turn_of_a_session_has_its_own_type() -> None:
-    model = ScriptedModel(calls("final_answer", GOOD), says("You are welcome."), calls("delete", path="a.txt"), calls("final_answer", x=1, y=2))
+    model = ScriptedModel(
+        calls("final_answer", GOOD),
+        says("You are welcome."),
+        calls("delete", path="a.txt"),
+        calls("final_answer", x=1, y=2),
+    )
     session = AgentLoop(llm_provider=model, tools=[delete]).session()
 
     first = await session.send("go", output_type=Invoice)
     second = await session.send("thanks")
     await session.send("and?", output_type=Point)
-    third = await session.resume(inputs={"call_3": "no"}, output_type=Point)
+    third = await session.resume(inputs={"call_2": "no"}, output_type=Point)
 
-    assert (first.output, second.output, third.output) == (INVOICE, "You are welcome.", Point(1, 2)) or third.output
+    assert (first.output, second.output) == (INVOICE, "You are welcome.")
+    assert third.output == Point(1, 2)
     assert [message.role for message in model.requests[1].messages] == ["user", "assistant", "tool", "user"]
 
 
@@ -495,7 +541,9 @@ def test_a_cancelled_run_keeps_the_text() -> None:
 
 async def test_a_single_call_is_asked_and_read_with_the_same_output() -> None:
     output = Output(Invoice)
-    request = LLMRequest(messages=(Message.user("go"),), tools=(ToolDefinition(name="other"),), tool_choice="required")
+    request = LLMRequest(
+        messages=(Message.user("go"),), tools=(ToolDefinition(name="other"),), tool_choice="required"
+    )
     model = ScriptedModel(says(GOOD), calls("final_answer", GOOD), says("no"))
 
     native = await model.call(output.on(request, "native"))
