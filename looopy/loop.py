@@ -1,6 +1,6 @@
 """One task, from its first event to its last: what to do next, and doing it.
 
-`decide` looks at the state and says the next step; `Execution` performs it and emits events; `advance` (in `state.py`) folds each event
+`decide` (in `decide.py`) looks at the state and says the next step; `Execution` performs it and emits events; `advance` (in `state.py`) folds each event
 back. `iterate` turns these three into one cold, flat stream. Everything that ends a task early (a cancel, a limit, an error) takes the same way:
 the interruption fires, whatever is in flight is disposed of, and the next step reports it.
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, assert_never, cast
+from typing import Any, assert_never, cast
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -21,7 +21,8 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import reactive, threads
-from looopy.errors import ConfigurationError, LimitExceeded, StateConflict, StoreFailed, TaskCanceled, words
+from looopy.decide import CallModel, CallTools, Reject, Report, Save, decide, parted
+from looopy.errors import ConfigurationError, StateConflict, StoreFailed, TaskCanceled, words
 from looopy.events import (
     Checkpoint,
     Event,
@@ -43,98 +44,6 @@ from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
 from looopy.watcher import Watched
-
-# --------------------------------------------------------------------------------------------------------------------------- decide
-
-
-@dataclass(frozen=True, slots=True)
-class CallModel:
-    """Ask the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallTools:
-    """Run these calls."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """Say what is wrong with an answer, so that the model gives another."""
-
-    judged: tuple[Judged, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Keep the state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Say where the task stands, and end the stream."""
-
-    state: Literal["completed", "input-required", "failed", "canceled"]
-    error: Exception | None = None
-    answer: Judged | None = None
-
-
-Step: TypeAlias = CallModel | CallTools | Reject | Save | Report
-
-
-def decide(state: LoopState, setup: Setup) -> Step | None:
-    """The next step of a task in this state; None when its stream is at its end. Pure."""
-    if settled(state):
-        return None
-    if reached := limit_reached(state, setup):
-        return Report("failed", reached)
-    runnable, answers = _parted(state, setup)
-    if not runnable and state.waiting:
-        return Report("input-required")
-    if state.answered or (answers and not runnable):
-        return Report("completed") if setup.output is None else _judge(state, setup.output, answers)
-    if setup.task_state_store is not None and state.saved < state.seq:
-        return Save()
-    return CallTools(runnable) if runnable else CallModel()
-
-
-def _parted(state: LoopState, setup: Setup) -> tuple[tuple[ToolCall, ...], tuple[ToolCall, ...]]:
-    """The calls that can be run, and those that are answers of the task's output type."""
-    return (state.runnable, ()) if setup.output is None else setup.output.parted(state.runnable)
-
-
-def _judge(state: LoopState, output: Output[Any], answers: Sequence[ToolCall]) -> Report | Reject:
-    """What follows from an answer that shall be of a type."""
-    judged = output.judge(state.output, answers, state.finish_reason)
-    fitting = next((each for each in judged if not each.problem), None)
-    if fitting is not None:
-        return Report("completed", answer=fitting)
-    if state.rejected < output.retries and not judged[0].hopeless:
-        return Reject(judged)
-    return Report("failed", output.failure(judged[0], answers=state.rejected + 1))
-
-
-def limit_reached(state: LoopState, setup: Setup) -> LimitExceeded | None:
-    """The limit that forbids the next step; None when none does. An answer that is there is not thrown away for having been dear."""
-    limits, tokens, cost = setup.limits, state.usage.total_tokens, state.cost or 0.0
-    if limits.tool_failures is not None and state.failures >= limits.tool_failures:
-        what = f"{state.failures} tool calls failed in a row"
-        return exceeded("tool_failures", allowed=limits.tool_failures, spent=state.failures, what=what)
-    if state.answered or state.waiting or _parted(state, setup)[1]:
-        return None
-    if limits.tokens is not None and tokens >= limits.tokens:
-        return exceeded("tokens", allowed=limits.tokens, spent=tokens, what=f"{tokens} tokens used")
-    if limits.cost is not None and cost >= limits.cost:
-        what = f"spent {cost:.4f} USD in {state.iteration} model calls"
-        return exceeded("cost", allowed=limits.cost, spent=cost, what=what)
-    if not state.pending and state.iteration >= setup.max_iterations:
-        what = f"{state.iteration} model calls and no final answer"
-        return exceeded("max_iterations", allowed=setup.max_iterations, spent=state.iteration, what=what)
-    return None
-
-
-# -------------------------------------------------------------------------------------------------------------------------- perform
 
 
 class Execution:
@@ -357,7 +266,7 @@ class Execution:
         """The answers to the calls that gave the task's answer: the model's history is whole with them."""
         if answer is None or answer.call is None:
             return []
-        _, calls = _parted(self.state, self._setup)
+        _, calls = parted(self.state, self._setup)
         events: list[Event] = []
         for call in calls:
             events += _answered(

@@ -11,7 +11,18 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    TypeVar,
+    Union,
+    assert_never,
+    cast,
+    get_args,
+    get_origin,
+)
 
 from pydantic_core import ValidationError, from_json, to_json
 
@@ -173,6 +184,8 @@ class Output(Generic[X]):
                 return replace(request, tools=(*request.tools, answer), tool_choice=choice)
             case "prompt":
                 return replace(request, messages=_instructed(request.messages, self._instructions()))
+            case _:
+                assert_never(mode)
 
     def _response_format(self) -> dict[str, JSON]:
         name = re.sub(r"[^a-zA-Z0-9_-]", "_", _named(self.output_type))[:64]
