@@ -165,11 +165,15 @@ class Execution:
         if not pending:
             return then(self._request(state, said, listed, mode))
 
+        async def known(part: Any) -> Any:
+            if not inspect.isawaitable(part):
+                return part
+            pending.remove(part)
+            return await part
+
         async def prepare() -> LLMRequest:
-            pending.clear()
-            tools = [await part if inspect.isawaitable(part) else part for part in listed]
-            how = await mode if inspect.isawaitable(mode) else mode
-            return self._request(state, await said if inspect.isawaitable(said) else said, tools, how)
+            tools = [await known(part) for part in listed]
+            return self._request(state, await known(said), tools, await known(mode))
 
         def abandon() -> None:
             for part in pending:  # cancelled before anybody awaited them

@@ -93,6 +93,7 @@ class Output(Generic[X]):
     __slots__ = (
         "_adapter",
         "_strict",
+        "_tool",
         "_wrapped",
         "description",
         "mode",
@@ -132,6 +133,7 @@ class Output(Generic[X]):
         self._wrapped = schema.get("type") != "object"
         self.schema: dict[str, JSON] = _wrapped(schema) if self._wrapped else schema
         self._strict = strict(self.schema)
+        self._tool = ToolDefinition(name=name, description=description, parameters=self.schema)
 
     def __repr__(self) -> str:
         return f"Output({_named(self.output_type)}, mode={self.mode!r}, retries={self.retries})"
@@ -179,9 +181,8 @@ class Output(Generic[X]):
             case "native":
                 return replace(request, params={"response_format": self._response_format(), **request.params})
             case "tool":
-                answer = ToolDefinition(name=self.name, description=self.description, parameters=self.schema)
                 choice = request.tool_choice if request.tools else self.name
-                return replace(request, tools=(*request.tools, answer), tool_choice=choice)
+                return replace(request, tools=(*request.tools, self._tool), tool_choice=choice)
             case "prompt":
                 return replace(request, messages=_instructed(request.messages, self._instructions()))
             case _:

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looopy import Extracted, ExtractionFailed, extract_code_block, extract_json
+from looopy import (
+    AgentLoop,
+    Extracted,
+    ExtractionFailed,
+    Output,
+    OutputInvalid,
+    extract_code_block,
+    extract_json,
+)
+from looopy.testing import ScriptedModel, says
 
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
@@ -74,7 +83,7 @@ def test_a_text_without_json_is_a_failure(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["[" * 50_000, "{" * 50_000, '{"a":' * 20_000, "['" * 20_000, '{"' * 20_000, "{'a'" * 20_000]
 )
-def test_a_text_of_nothing_but_brackets_takes_no_time(text: str, repair: None) -> None:
+def test_a_text_of_nothing_but_brackets_takes_no_time(text: str) -> None:
     """The package that mends takes minutes for some of these."""
     with pytest.raises(ExtractionFailed):
         extract_json(text)
@@ -126,11 +135,8 @@ def test_clean_json_needs_no_package(no_repair: None) -> None:
     assert extract_json('ok {"a": 1}').value == {"a": 1}
 
 
-@pytest.mark.parametrize("made", [[], {}, "", None, ["a"], ValueError("no"), RecursionError()])
-def test_a_mend_that_leaves_nothing_of_what_it_was_is_none(
-    made: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The package makes something of everything."""
+def mending(made: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a package that always makes this were installed."""
     package = ModuleType("json_repair")
 
     def repair_json(text: str, **options: object) -> object:
@@ -140,6 +146,37 @@ def test_a_mend_that_leaves_nothing_of_what_it_was_is_none(
 
     package.repair_json = repair_json  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "json_repair", package)
+
+
+def test_what_the_package_makes_of_an_object_is_taken_where_it_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mending({"a": 1}, monkeypatch)
+
+    assert extract_json("{'a'; 1}") == Extracted({"a": 1}, repaired=True, text="{'a'; 1}")
+
+
+def test_a_mended_answer_is_taken_and_marked_unless_it_was_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing at the end of a cut answer nobody knows."""
+    mending({"result": 1}, monkeypatch)
+    output = Output(int, mode="prompt", retries=0)
+    broken = says("{'result'; 1}")
+
+    result = AgentLoop(llm_provider=ScriptedModel(broken)).execute("go", output_type=output).result(5)
+    with pytest.raises(OutputInvalid, match="it has no end"):
+        AgentLoop(llm_provider=ScriptedModel(broken + says(finish_reason="length"))).execute(
+            "go", output_type=output
+        ).result(5)
+
+    assert (result.output, result.repaired) == (1, True)
+
+
+@pytest.mark.parametrize("made", [[], {}, "", None, ["a"], ValueError("no"), RecursionError()])
+def test_a_mend_that_leaves_nothing_of_what_it_was_is_none(
+    made: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package makes something of everything."""
+    mending(made, monkeypatch)
 
     with pytest.raises(ExtractionFailed, match="too broken to mend"):
         extract_json("{'a'; 1}")

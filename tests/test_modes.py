@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 from typing import Any
 
 import pytest
+from agents import Tools
 
 from looopy import AgentLoop, Fallback, LiteLLMProvider, Output, Retry
+from looopy.errors import TaskCanceled
 from looopy.modes import mode_for
 from looopy.observe.wrapped import WatchedModel
 from looopy.providers.transport import HTTP
+from looopy.state import LoopState
 from looopy.testing import ScriptedModel, ScriptedServer, calls, says
 
 
 class Told:
     """A provider that knows its models."""
+
+    model = "ours"
 
     def __init__(self, **rows: Any) -> None:
         self.rows = rows
@@ -84,6 +91,31 @@ async def test_the_proxy_says_whether_a_model_takes_tools(row: Any, mode: str) -
 
 async def test_a_mode_that_is_given_is_not_questioned() -> None:
     assert Output(int, mode="prompt").mode_for(Told(), "gpt-4o", tools=False) == "prompt"
+
+
+async def test_a_run_that_is_cancelled_before_anybody_asked_leaves_nothing_unawaited() -> None:
+    """Python would warn of it, much later."""
+    asked = asyncio.Event()
+
+    class Slow(Tools):
+        def tools(self, state: LoopState, /) -> Any:
+            async def fetch() -> Any:
+                asked.set()
+                await asyncio.Event().wait()
+
+            return fetch()
+
+    async def prompt(state: LoopState) -> str:
+        return "never"
+
+    agent = AgentLoop(llm_provider=Told(), tool_providers=[Slow()], system_prompt=prompt)
+    run = agent.execute("go", output_type=int).start()
+    async with asyncio.timeout(5):
+        await asked.wait()
+        run.cancel()
+        with pytest.raises(TaskCanceled):
+            await run
+    gc.collect()
 
 
 # -------------------------------------------------------------------------------------------------------- through the provider

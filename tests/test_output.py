@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +15,24 @@ from agents import add, answers, delete, events_of, kinds
 from pydantic import BaseModel, Field, field_validator
 from typing_extensions import TypedDict
 
-from looopy import AgentLoop, InMemoryStateStore, Limits, Message, Output, OutputInvalid
+from looopy import (
+    AgentLoop,
+    InMemoryStateStore,
+    Limits,
+    LiteLLMProvider,
+    Message,
+    Output,
+    OutputInvalid,
+    dumps,
+    loads,
+)
 from looopy.errors import ConfigurationError, LimitExceeded, ModelFailed, StreamBroken, TaskCanceled
 from looopy.events import Failure, OutputRejected, StatusUpdate, ToolComplete, ToolStart
 from looopy.messages import DataPart
 from looopy.ports import LLMRequest, ToolDefinition
+from looopy.providers.transport import HTTP
 from looopy.state import LoopState
-from looopy.testing import ScriptedModel, calls, cuts, fails, says
+from looopy.testing import ScriptedModel, ScriptedServer, calls, cuts, fails, raw, run_virtual, says
 
 
 class Invoice(BaseModel):
@@ -395,6 +407,75 @@ def test_a_model_that_fails_is_no_wrong_answer() -> None:
         ask(fails(500))
     with pytest.raises(StreamBroken):
         ask(says('{"number": ') + cuts())
+
+
+def served(*script: Any, **options: Any) -> Any:
+    """What a run came to whose model is behind a scripted proxy."""
+    server = ScriptedServer(*script)
+    provider = LiteLLMProvider("http://proxy", "gpt-4o", None, transport=HTTP(server.transport()))
+    return AgentLoop(llm_provider=provider).execute("go", output_type=Invoice, **options).result(5)
+
+
+def test_broken_json_is_asked_for_again_over_http_and_the_last_one_is_said() -> None:
+    broken = '{"number": "A-1", "total": '
+
+    with pytest.raises(OutputInvalid, match=r"the last of 3, does not fit Invoice") as caught:
+        served(says(broken), says(broken), says(broken))
+
+    assert caught.value.text == broken
+    assert served(says(broken), says(GOOD)).output == INVOICE
+
+
+def test_a_refusal_is_what_the_answer_was() -> None:
+    """OpenAI sends it in a field of its own beside an empty content."""
+    refusal = b'data: {"choices": [{"index": 0, "delta": {"content": null, "refusal": "I must not."}}]}\n\n'
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+    with pytest.raises(OutputInvalid, match="it was: I must not"):
+        served(*[raw(refusal + end) for _ in range(3)])
+
+
+def test_a_content_filter_and_a_cut_are_said_over_http_too() -> None:
+    with pytest.raises(OutputInvalid, match=r"^the provider's content filter"):
+        served(says("Well", finish_reason="content_filter"))
+    with pytest.raises(OutputInvalid, match=r"^the model reached its token limit"):
+        served(says('{"number": "A', finish_reason="length"))
+
+
+def test_asking_again_takes_its_time_and_the_runs_clock_goes_on() -> None:
+    async def main() -> None:
+        limits = Limits(run_seconds=5.5)
+        wrong = says('{"number": ', "3}", every=1)
+        run = AgentLoop(llm_provider=Named(wrong, wrong, wrong, model="gpt-4o"), limits=limits).execute(
+            "go", output_type=Invoice
+        )
+
+        with pytest.raises(LimitExceeded, match=r"run_seconds=5\.5") as caught:
+            await run
+
+        assert asyncio.get_running_loop().time() == pytest.approx(5.5)
+        assert caught.value.result.output == '{"number": '
+        assert caught.value.result.iterations == 3
+
+    run_virtual(main())
+
+
+async def test_a_validator_that_says_what_nothing_can_encode_is_broken() -> None:
+    class Odd(BaseModel):
+        number: int
+
+        @field_validator("number")
+        @classmethod
+        def check(cls, number: int) -> int:
+            raise ValueError("half an emoji: \ud83d")
+
+    agent = AgentLoop(llm_provider=Named(says('{"number": 1}'), model="gpt-4o"))
+    events = await events_of(agent.execute("go", output_type=Odd))
+
+    assert [loads(dumps(event)) for event in events] == events
+    assert isinstance(events[-1], StatusUpdate)
+    assert events[-1].error is not None
+    assert "a validator raised UnicodeEncodeError" in events[-1].error.message
 
 
 # ------------------------------------------------------------------------------------------------------- together with tools
