@@ -177,7 +177,7 @@ async def concurrent(bench: Bench) -> list[Row]:
 
 async def tracing(bench: Bench) -> list[Row]:
     """CPU of a run with tracing on, its spans sent, against the same without; and what an event waits longer."""
-    loop, times = bench.ours, 40
+    loop, times = bench.ours, 30 if bench.quick else 120
     with receiver() as url:
 
         async def runs(*, watch: bool, metrics: bool = False) -> float:
@@ -224,6 +224,14 @@ async def tracing(bench: Bench) -> list[Row]:
             "2,000 chunks in a burst, traced, CPU per chunk", "µs", burst, burst_bare, "untraced", target=1.1
         ),
     ]
+
+
+async def leaks(bench: Bench) -> list[Row]:
+    runs = 2_000 if bench.quick else 10_000
+    with receiver() as url:
+        grown = float(await child("-m", "benchmarks.leaks", bench.url, url, str(runs)))
+    name = f"memory after {runs:,} traced runs ÷ after 1,000"
+    return [Row(name, "", (grown,), target=1.02, judged="ours")]
 
 
 async def memory(bench: Bench) -> list[Row]:
@@ -360,6 +368,7 @@ WORKLOADS: dict[str, Workload] = {
         memory,
         iterations,
         tracing,
+        leaks,
         hangup,
         embeddings,
         imports,

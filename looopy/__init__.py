@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from looopy.agent import AgentLoop, Session
 from looopy.errors import (
     AuthenticationFailed,
+    BudgetExceeded,
     BufferOverflow,
     ConfigurationError,
     ContentRefused,
@@ -53,20 +54,43 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.budget import Budget, Meter
+    from looopy.providers.cache import Cache
+    from looopy.providers.capabilities import Capabilities
+    from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.limiter import Limiter
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
+    from looopy.providers.prices import Prices, cost_of
+    from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
+    from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.tools.function import tool
+    from looopy.usage import UsageReport, UsageRow
 
 _AT_FIRST_USE = {
+    "Budget": "looopy.providers.budget",
+    "Cache": "looopy.providers.cache",
+    "Capabilities": "looopy.providers.capabilities",
     "Fallback": "looopy.providers.fallback",
+    "Limiter": "looopy.providers.limiter",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "MemoryCache": "looopy.stores.answers",
+    "Meter": "looopy.providers.budget",
+    "Prices": "looopy.providers.prices",
+    "RateLimit": "looopy.providers.rate_limit",
+    "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
+    "SQLiteCache": "looopy.stores.answers",
     "Timeouts": "looopy.providers.litellm",
+    "Tokens": "looopy.providers.catalogue",
+    "UsageReport": "looopy.usage",
+    "UsageRow": "looopy.usage",
+    "cost_of": "looopy.providers.prices",
     "tool": "looopy.tools.function",
 }
 
@@ -85,7 +109,11 @@ def __dir__() -> list[str]:
 __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
+    "Budget",
+    "BudgetExceeded",
     "BufferOverflow",
+    "Cache",
+    "Capabilities",
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
@@ -103,13 +131,16 @@ __all__ = [
     "LLMRequest",
     "LLMResponse",
     "LimitExceeded",
+    "Limiter",
     "Limits",
     "LiteLLM",
     "LiteLLMEmbedder",
     "LiteLLMProvider",
     "LooopyError",
     "ManagedPrompt",
+    "MemoryCache",
     "Message",
+    "Meter",
     "MissingExtra",
     "ModelError",
     "ModelFailed",
@@ -119,15 +150,20 @@ __all__ = [
     "NotResumable",
     "Output",
     "OutputInvalid",
+    "Prices",
     "ProxyUnreachable",
+    "RateLimit",
+    "RedisCache",
     "Retry",
     "Run",
     "RunResult",
+    "SQLiteCache",
     "Session",
     "StoreFailed",
     "StreamBroken",
     "TaskCanceled",
     "Timeouts",
+    "Tokens",
     "ToolContext",
     "ToolDefinition",
     "ToolFailed",
@@ -136,6 +172,9 @@ __all__ = [
     "UnknownModel",
     "UnsupportedParameter",
     "Usage",
+    "UsageReport",
+    "UsageRow",
+    "cost_of",
     "dumps",
     "extract_code_block",
     "extract_json",

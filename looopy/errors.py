@@ -19,6 +19,7 @@ LooopyError                                                     .retryable .resu
 │   ├── ModelFailed             the server broke: try again
 │   └── StreamBroken            the answer stopped half-way         .events_seen
 ├── LimitExceeded           raise the limit, or accept the stop .limit .allowed .spent
+│   └── BudgetExceeded          another meter, or more on this one  .unit
 ├── OutputInvalid           mend the type, or ask more clearly  .problem .text .answers
 ├── ExtractionFailed        look at the text                    .problem .text
 ├── ToolFailed              mend the tool                       .tool .call_id
@@ -55,7 +56,7 @@ _SECRET = re.compile(
     rf"""
     (?P<scheme>(?i:\b(?:bearer|basic)\s+)){_WORD}[\w\-.~+/]+=*
     |(?P<name>(?<![A-Za-z0-9])(?i:(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
-    |(?P<url>://)[^\s/?#]+(?=@)
+    |(?P<url>://)[^\s/?#"]+(?=@)         # a quotation mark ends the URL, in JSON
     |(?<![A-Za-z0-9])(?:{_KEY})
     """,
     re.VERBOSE,
@@ -69,7 +70,7 @@ _SIGN = re.compile(
     |k(?=(?i:en)["']?\s*[:=])|K(?=(?i:en)["']?\s*[:=])  # access_token
     |c(?=(?i:ret)["']?\s*[:=])|C(?=(?i:ret)["']?\s*[:=])  # client_secret
     |\u212a(?=(?i:ey|en)["']?\s*[:=])  # the sign of kelvin, a `k` to a pattern that ignores case
-    |:(?=//[^\s/?\#]+@)
+    |:(?=//[^\s/?\#"]+@)
     |-(?:(?<=[prs]k-)|(?<=xai-)|(?<=glpat-)|(?<=xox[abeoprs]-))
     |_(?:(?<=[prs]k_)|(?<=hf_)|(?<=gh[oprsu]_)|(?<=github_))
     |I(?=za|A)
@@ -361,6 +362,21 @@ class LimitExceeded(LooopyError):
         self.limit = limit
         self.allowed = allowed
         self.spent = spent
+
+
+class BudgetExceeded(LimitExceeded):
+    """A budget is spent: an answer was cut for it, or a model not asked.
+
+    Attributes:
+        limit: "tokens" or "cost", as written in `Budget`.
+        allowed: what it was set to.
+        spent: what the meter said when it struck, the estimate of what was under way included.
+        unit: "tokens" or "USD".
+    """
+
+    def __init__(self, message: str, *, limit: str, allowed: float, spent: float, unit: str) -> None:
+        super().__init__(message, limit=limit, allowed=allowed, spent=spent)
+        self.unit = unit
 
 
 class OutputInvalid(LooopyError):

@@ -241,8 +241,9 @@ class LLMResponse(_Stamped):
         first_token: seconds from the request to the first piece; None when there was none.
         response_id: the provider's id of the answer.
         call_id: the proxy's id of the call.
-        attempts: how many requests it took, those that failed included.
+        attempts: how many requests it took, those that failed included; 0 out of a cache.
         served_by: which of several models answered, by the name that a `Fallback` has for it; empty where there is but one.
+        cached: whether it was kept from an earlier call, or shared with an equal one in flight: then it cost nothing, and `usage` is that call's.
     """
 
     kind: Literal["llm-response"] = "llm-response"
@@ -257,6 +258,7 @@ class LLMResponse(_Stamped):
     call_id: str = ""
     attempts: int = 1
     served_by: str = ""
+    cached: bool = False
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:

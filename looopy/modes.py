@@ -5,11 +5,11 @@ Three ways: natively (the provider holds the model to the schema), by a tool who
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Awaitable, Mapping
-from typing import Any, Literal, TypeAlias, cast
+from collections.abc import Awaitable
+from typing import Literal, Protocol, TypeAlias, cast
 
-from looopy.messages import JSON
 from looopy.ports import LLMProvider
 
 Mode: TypeAlias = Literal["native", "tool", "prompt"]
@@ -30,15 +30,32 @@ _NATIVE = re.compile(
 _NATIVE_ALONE = re.compile(r"(?:^|/)gemini-(?:2|flash-latest|pro-latest)")
 """Of these, the ones that refuse a schema beside tools."""
 
+_LOOK_UP = 2.0  # seconds that finding out what a model can do may take
+
 _BY_OTHERS = re.compile(r"^bedrock/|^groq/|^ollama(?:_chat)?/")
 """Routes on which a model of the same name has other abilities."""
+
+
+class _Able(Protocol):
+    """What is known of a model: yes, no, or None for unknown."""
+
+    @property
+    def tools(self) -> bool | None: ...
+    @property
+    def json_schema(self) -> bool | None: ...
+
+
+class _Informed(Protocol):
+    """A provider that can say what its models can do."""
+
+    async def capabilities(self, model: str, /) -> _Able: ...
 
 
 def mode_for(provider: LLMProvider, model: str, *, expressible: bool, tools: bool) -> Mode | Awaitable[Mode]:
     """How this model shall be asked.
 
-    Natively where its name is known for it. Otherwise by a tool, unless the proxy knows the model as one that takes none: then by the prompt. The
-    proxy is asked only about names that are unknown here, where the provider, or one that it wraps, has a `model_info(model)`.
+    Natively where its name is known for it. Otherwise it is as the provider's `capabilities` say, or those of one that it wraps; where nobody says
+    anything, by a tool.
 
     Args:
         provider: who is asked.
@@ -47,24 +64,26 @@ def mode_for(provider: LLMProvider, model: str, *, expressible: bool, tools: boo
         tools: whether other tools are offered.
     """
     if expressible and _NATIVE.search(model) and not _BY_OTHERS.search(model):
-        if not (tools and _NATIVE_ALONE.search(model)):
-            return "native"
+        return "tool" if tools and _NATIVE_ALONE.search(model) else "native"
+    informed = _informed(provider)
+    return "tool" if informed is None or not model else _by_abilities(informed, model, expressible, tools)
+
+
+async def _by_abilities(informed: _Informed, model: str, expressible: bool, tools: bool) -> Mode:
+    try:
+        async with asyncio.timeout(_LOOK_UP):
+            able = await informed.capabilities(model)
+    except TimeoutError:
         return "tool"
-    told = _told_by(provider)
-    return "tool" if told is None or not model else _by_what_is_told(told, model)
+    # Beside tools it may be that the proxy forces one of its own on the model in place of a schema, and then no other is ever called.
+    if expressible and able.json_schema and not tools:
+        return "native"
+    return "prompt" if able.tools is False else "tool"
 
 
-async def _by_what_is_told(told: Any, model: str) -> Mode:
-    info = cast("Mapping[str, JSON] | None", await told.model_info(model))
-    if info is None:
-        return "tool"
-    takes = info.get("supported_openai_params") or ()
-    return "tool" if info.get("supports_function_calling") or "tools" in takes else "prompt"
-
-
-def _told_by(provider: object) -> Any:
-    """Who can say what the proxy knows: the provider, or the first that its wrappers hold; None for nobody."""
-    while provider is not None and not hasattr(provider, "model_info"):
+def _informed(provider: object) -> _Informed | None:
+    """Who can say what models can do: the provider, or the first that its wrappers hold; None for nobody."""
+    while provider is not None and not hasattr(provider, "capabilities"):
         several = getattr(provider, "providers", None) or (None,)
         provider = getattr(provider, "__wrapped__", None) or getattr(provider, "provider", None) or several[0]
-    return provider
+    return cast("_Informed | None", provider)

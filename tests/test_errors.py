@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from looopy import errors
 from looopy.errors import (
+    BudgetExceeded,
     BufferOverflow,
     ConfigurationError,
     ExtractionFailed,
@@ -64,8 +65,7 @@ EXAMPLES: list[LooopyError] = [
     UnsupportedParameter("m", parameters=["seed"], model="x", url="u", status=400, call_id="c", body="b"),
     StreamBroken("m", events_seen=3, model="x", url="u", status=200, call_id="c", body="b"),
     LimitExceeded("m", limit="tokens", allowed=10, spent=12),
-    OutputInvalid("m", problem="p", text="t", answers=3),
-    ExtractionFailed("m", text="t", mend="look"),
+    BudgetExceeded("m", limit="cost", allowed=0.5, spent=0.51, unit="USD"),
     OutputInvalid("m", problem="p", text="t", answers=3),
     ExtractionFailed("m", text="t", mend="look"),
     ToolFailed("m", tool="add", call_id="c"),
@@ -210,6 +210,7 @@ def test_redact_hides_what_looks_like_a_credential(text: str, shown: str) -> Non
         "api_key: missing",
         "mail me@host.org, see https://host/@me",
         "http://localhost:4000/v1?to=a@b",
+        '{"url":"http://localhost:4000","mail":"me@host.org"}',
         "",
     ],
 )

@@ -118,6 +118,7 @@ FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "first_token": st.none() | numbers,
         "attempts": st.integers(1, 99),
         "served_by": st.text(),
+        "cached": st.booleans(),
     },
     ToolStart: {"call_id": st.text(), "tool_name": st.text(), "arguments": objects},
     ToolProgress: {

@@ -14,7 +14,7 @@ import pytest
 import looopy
 
 OPTIONAL = (
-    "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
+    "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "genai_prices", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
     "psycopg", "redis", "rich", "sqlalchemy", "sse_starlette", "starlette", "typer", "uvicorn",
 )  # fmt: skip
 

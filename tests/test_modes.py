@@ -14,9 +14,10 @@ from looopy import AgentLoop, Fallback, LiteLLMProvider, Output, Retry
 from looopy.errors import TaskCanceled
 from looopy.modes import mode_for
 from looopy.observe.wrapped import WatchedModel
+from looopy.providers.capabilities import Capabilities
 from looopy.providers.transport import HTTP
 from looopy.state import LoopState
-from looopy.testing import ScriptedModel, ScriptedServer, calls, says
+from looopy.testing import ScriptedModel, ScriptedServer, calls, run_virtual, says
 
 
 class Told:
@@ -24,14 +25,17 @@ class Told:
 
     model = "ours"
 
-    def __init__(self, **rows: Any) -> None:
-        self.rows = rows
+    def __init__(self, able: Capabilities | None = None) -> None:
+        self.able = able
 
     def call(self, request: Any, /) -> Any:
         raise AssertionError("no model is asked")
 
-    async def model_info(self, model: str) -> Any:
-        return self.rows.get(model)
+    async def capabilities(self, model: str) -> Capabilities:
+        if self.able is None:
+            await asyncio.Event().wait()
+        assert model == "ours"
+        return self.able
 
 
 async def chosen(model: str, provider: Any = None, *, expressible: bool = True, tools: bool = False) -> str:
@@ -72,21 +76,31 @@ async def test_older_gemini_takes_no_schema_beside_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "mode"),
+    ("able", "tools", "mode"),
     [
-        (None, "tool"),
-        ({"supports_function_calling": True}, "tool"),
-        ({"supported_openai_params": ["tools", "response_format"]}, "tool"),
-        ({"supports_function_calling": False, "supported_openai_params": ["temperature"]}, "prompt"),
-        ({"supports_function_calling": False, "supported_openai_params": None}, "prompt"),
+        (Capabilities(), False, "tool"),
+        (Capabilities(tools=True), False, "tool"),
+        (Capabilities(tools=True, json_schema=False), False, "tool"),
+        (Capabilities(tools=True, json_schema=True), False, "native"),
+        (Capabilities(tools=True, json_schema=True), True, "tool"),
+        (Capabilities(tools=False, json_schema=True), False, "native"),
+        (Capabilities(tools=False), False, "prompt"),
     ],
 )
-async def test_the_proxy_says_whether_a_model_takes_tools(row: Any, mode: str) -> None:
-    provider = Told(ours=row)
+async def test_of_other_models_their_capabilities_decide(able: Capabilities, tools: bool, mode: str) -> None:
+    provider = Told(able)
 
-    assert await chosen("ours", provider) == mode
-    assert await chosen("ours", Retry(Fallback(provider, "other"))) == mode
-    assert await chosen("ours", WatchedModel(provider, None)) == mode  # pyright: ignore[reportArgumentType]
+    assert await chosen("ours", provider, tools=tools) == mode
+    assert await chosen("ours", Retry(Fallback(provider, "other")), tools=tools) == mode
+    assert await chosen("ours", WatchedModel(provider, None), tools=tools) == mode  # pyright: ignore[reportArgumentType]
+
+
+def test_capabilities_that_do_not_come_hold_nobody_up() -> None:
+    async def main() -> None:
+        assert await chosen("ours", Told()) == "tool"
+        assert asyncio.get_running_loop().time() == 2
+
+    run_virtual(main())
 
 
 async def test_a_mode_that_is_given_is_not_questioned() -> None:
@@ -134,7 +148,7 @@ async def test_the_proxy_is_asked_once_and_only_about_names_that_are_unknown_her
     ]
 
     assert outputs == [1, 2, 3]
-    assert server.paths == ["GET /model_group/info", *["POST /v1/chat/completions"] * 3]
+    assert server.paths == ["GET /model_group/info", "GET /model/info", *["POST /v1/chat/completions"] * 3]
     assert [("tools" in got.body, "response_format" in got.body) for got in server.requests] == [
         (True, False),
         (True, False),

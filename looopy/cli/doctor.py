@@ -1,11 +1,12 @@
 """`looopy doctor`: is everything there that a run needs? One line for each check, with the mend.
 
 It asks the proxy as an agent would, through `LiteLLMProvider` and `AgentLoop`, so what works here works there. Two small model calls are
-made, which may cost a fraction of a cent. No key is ever shown.
+made, which may cost a fraction of a cent, and a test trace is sent to where traces go (`tracing.py`). No key is ever shown.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import sys
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.metadata import version
-from importlib.util import find_spec
-from typing import Literal
 
 from looopy.agent import AgentLoop
 from looopy.cli.calculator import calculate
 from looopy.cli.demo import DEFAULT_MODEL
+from looopy.cli.finding import Finding
 from looopy.cli.show import Terminal, one_line, plain
+from looopy.cli.tracing import examine_tracing
 from looopy.cli.watch import FAILED
 from looopy.errors import AuthenticationFailed, ConfigurationError, ModelError
 from looopy.events import ContentDelta, Event, Failure, LLMResponse, StatusUpdate, ToolComplete
@@ -42,35 +43,6 @@ _ABILITIES = {
     "supports_vision": "images",
     "supports_reasoning": "reasoning",
 }
-_TRACING: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
-    (
-        "OpenTelemetry",
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME"),
-        ("opentelemetry.sdk", "opentelemetry.exporter.otlp"),
-        "otel",
-    ),
-    (
-        "Langfuse",
-        ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_BASE_URL", "LANGFUSE_HOST"),
-        ("langfuse",),
-        "langfuse",
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the diagnosis.
-
-    Attributes:
-        verdict: "good", "broken", or "note" for what is neither.
-        about: what was looked at, in a word.
-        text: what was found, and the mend.
-    """
-
-    verdict: Literal["good", "broken", "note"]
-    about: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +132,7 @@ async def examine(patient: Patient) -> AsyncGenerator[Finding]:
     yield Finding("good", "looopy", f"{version('looopy')} on Python {platform.python_version()}")
     async for finding in _proxy(patient):
         yield finding
-    for finding in _tracing():
+    for finding in await asyncio.to_thread(lambda: list(examine_tracing())):
         yield finding
 
 
@@ -324,24 +296,3 @@ async def _calls_a_tool(provider: LiteLLMProvider) -> Finding:
 def _failure(events: Sequence[Event]) -> Failure | None:
     last = events[-1] if events else None
     return last.error if isinstance(last, StatusUpdate) else None
-
-
-def _tracing() -> list[Finding]:
-    """What is set and what is installed; nothing is sent."""
-    return [_traced(*row) for row in _TRACING]
-
-
-def _traced(name: str, variables: Sequence[str], modules: Sequence[str], extra: str) -> Finding:
-    present = [variable for variable in variables if os.environ.get(variable, "").strip()]
-    installed = all(_installed(module) for module in modules)
-    variables_text = f"{', '.join(present)} set" if present else f"{variables[0]} is not set"
-    packages = "packages installed" if installed else f"packages missing: pip install 'looopy[{extra}]'"
-    verdict: Literal["good", "note"] = "good" if present and installed else "note"
-    return Finding(verdict, "tracing", f"{name}: {variables_text}; {packages}")
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False

@@ -17,11 +17,14 @@ from weakref import WeakKeyDictionary
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import TracerProvider
+from opentelemetry.trace import SpanContext, TracerProvider
 
 from looopy.errors import ConfigurationError, words
+from looopy.observe.forks import forget_in_forks
+from looopy.observe.otlp import OTLPExporter
 
 _log = logging.getLogger("looopy.observe")
+_BATCH = 512  # spans of a request, as the SDK has it
 _QUEUE = 16_384  # spans that may wait to be sent; the SDK's 2,048 is what four hundred runs at once make
 
 
@@ -38,40 +41,71 @@ class Destination:
         self, name: str, exporter: SpanExporter, *, takes: Callable[[int], bool] | None = None
     ) -> None:
         self.name = name
+        self.exporter = exporter
         self._takes = takes
-        self._taken = 0
-        self._exporter = _Counted(exporter)
-        sized = "OTEL_BSP_MAX_QUEUE_SIZE" in os.environ
-        self._batches = BatchSpanProcessor(self._exporter, max_queue_size=None if sized else _QUEUE)
+        self._sent = _Counted(exporter, name)
+        self._room = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
+        self._closed = False
+        self.forked()
+        forget_in_forks(self)
+        self._batches = BatchSpanProcessor(
+            self._sent,
+            max_queue_size=self._room,
+            max_export_batch_size=min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)),
+        )
+
+    def forked(self) -> None:
+        """In a fork's child: what waits to be sent, the parent sends, and the SDK's queue here is empty."""
+        self._lock = threading.Lock()
+        self._taken = self._dropped = 0
+        self._sent.seen = self._sent.delivered = self._sent.lost = 0
 
     @property
     def delivered(self) -> int:
         """Spans that the exporter has taken."""
-        return self._exporter.delivered
+        return self._sent.delivered
 
     @property
     def lost(self) -> int:
-        """Spans that the exporter has refused."""
-        return self._exporter.lost
+        """Spans that the exporter has refused, for which there was no room, or that were too late."""
+        return self._taken - self.delivered if self._closed else self._sent.lost + self._dropped
 
     def take(self, span: ReadableSpan) -> None:
-        """Put a span that has ended into the queue."""
+        """Put a span that has ended into the queue, if there is room; the SDK would drop an older one, and not count it."""
         if self._takes is not None and span.context is not None and not self._takes(span.context.trace_id):
             return
-        self._taken += 1
-        self._batches.on_end(span)
+        with self._lock:
+            self._taken += 1
+            if fits := self._taken - self._dropped - self._sent.seen <= self._room:
+                first = False
+            else:
+                self._dropped += 1
+                first = self._dropped == 1
+        if fits:
+            self._batches.on_end(span)
+        elif first:
+            _log.warning(
+                "%s: spans are lost, since %s wait to be sent already: raise OTEL_BSP_MAX_QUEUE_SIZE, or sample (sample_rate=) (said once)",
+                self.name,
+                f"{self._room:,}",
+            )
 
     def flush(self) -> bool:
         """Send what is in the queue; blocks."""
         return self._batches.force_flush()
 
+    def spare(self) -> None:
+        """Leave the exporter open at the end: somebody else goes on with it."""
+        self._sent.spared = True
+
     def shutdown(self) -> None:
         """Send what is in the queue, and stop; blocks."""
         self._batches.shutdown()
 
-    def report(self) -> None:
-        """Say how many spans never came to the exporter."""
-        if left := self._taken - self.delivered - self.lost:
+    def close(self) -> None:
+        """No more is waited for; say how many spans never came to the exporter, and how many it refused."""
+        self._closed = True
+        if left := self._taken - self.delivered - self._sent.lost:
             _log.warning(
                 "%d of %d spans were not sent to %s: there was no room in the queue, or no time at the end; raise OTEL_BSP_MAX_QUEUE_SIZE, "
                 "sample (sample_rate=), or call flush() before the program ends",
@@ -81,33 +115,64 @@ class Destination:
             )
 
 
-class _Counted(SpanExporter):
-    """An exporter that never raises, and counts."""
+def _number(variable: str, otherwise: int) -> int:
+    """A number above 0 from the environment."""
+    try:
+        return max(1, int(os.environ.get(variable, "") or otherwise))
+    except ValueError:
+        return otherwise
 
-    def __init__(self, exporter: SpanExporter) -> None:
-        self.delivered = self.lost = 0
+
+class _Counted(SpanExporter):
+    """An exporter that never raises, and counts.
+
+    Attributes:
+        seen: spans that came here.
+        delivered: of these, those that the exporter has taken.
+        lost: and those that it has not.
+        spared: whether it stays open at the end.
+    """
+
+    def __init__(self, exporter: SpanExporter, name: str) -> None:
+        self.seen = self.delivered = self.lost = 0
+        self.spared = False
         self._reads_light = bool(getattr(exporter, "reads_light_spans", False))
         self._exporter = exporter
-        self._said = False
+        self._name = name
+        self._said = isinstance(exporter, OTLPExporter)  # which says what is wrong itself
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.seen += len(spans)
         try:
             result = self._exporter.export(
                 spans if self._reads_light else [_readable(span) for span in spans]
             )
         except Exception as error:
-            result = SpanExportResult.FAILURE
-            if not self._said:
-                self._said = True
-                _log.warning("%s raised %s: spans are lost", type(self._exporter).__name__, words(error))
+            result = self._refused(f"it raised {words(error)}", spans)
+        else:
+            if result is not SpanExportResult.SUCCESS:
+                result = self._refused("its own log may say why", spans)
         if result is SpanExportResult.SUCCESS:
             self.delivered += len(spans)
         else:
             self.lost += len(spans)
         return result
 
+    def _refused(self, why: str, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if not self._said:
+            self._said = True
+            _log.warning(
+                "%s did not take %d spans, which are lost: %s (said once)", self._name, len(spans), why
+            )
+        return SpanExportResult.FAILURE
+
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        if self.spared:
+            return
+        try:
+            self._exporter.shutdown()
+        except Exception as error:
+            _log.warning("%s could not be shut down: it raised %s", self._name, words(error))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
@@ -129,9 +194,14 @@ class TakesProcessors(Protocol):
 
 
 class Outlet(SpanProcessor):
-    """The one processor that is added to a provider; the spans that end go on to whatever it leads to at that time."""
+    """The one processor that is added to a provider; the spans that end go on to whatever it leads to at that time.
+
+    Attributes:
+        newest: the span that came last.
+    """
 
     def __init__(self) -> None:
+        self.newest: SpanContext | None = None
         self._to: tuple[Destination, ...] = ()
 
     @classmethod
@@ -165,6 +235,7 @@ class Outlet(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """A span has ended."""
+        self.newest = span.context
         if span.context is not None and span.context.trace_flags.sampled:
             for destination in self._to:
                 destination.take(span)

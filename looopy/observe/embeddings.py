@@ -11,12 +11,12 @@ from opentelemetry.trace import SpanKind
 
 from looopy.events import Failure
 from looopy.observe import attributes as a
-from looopy.observe.spans import MakesSpans, failed, inherited
+from looopy.observe.spans import Tracer, failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
 
 async def embedded(
-    tracer: MakesSpans,
+    tracer: Tracer,
     embedder: Embedder,
     request: EmbedRequest,
     ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
@@ -48,7 +48,7 @@ async def embedded(
         span.set_attributes(_found(answer))
         return answer
     finally:
-        span.end()
+        tracer.end_span(span)
 
 
 def _known(embedder: Embedder, request: EmbedRequest, model: str) -> a.Attributes:

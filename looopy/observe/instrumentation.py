@@ -22,6 +22,8 @@ from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, Tool
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
+from looopy.observe.faults import Faults
+from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
 from looopy.observe.logs import RunLog, heard
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
@@ -48,6 +50,8 @@ _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 
 _lock = threading.Lock()
 _newest: Instrumentation | None = None
+_under_way: set[_Watch] = set()
+"""The runs that are recorded now, also those that began under an instrumentation that has given way."""
 
 
 def instrument(
@@ -138,13 +142,19 @@ class Instrumentation:
     def __init__(self, options: Options, pipeline: Pipeline) -> None:
         self.options = options
         self.over = False
+        self._leaving = threading.Thread(target=self._leave, name="looopy-observe", daemon=True)
         self._pipeline = pipeline
-        self._watches: set[_Watch] = set()
-        self._spans = Spans(tracer=pipeline.tracer, content=options.content, legacy=options.legacy_attributes)
-        pipeline.open()
+        self._spans = Spans(
+            tracer=pipeline.tracer,
+            faults=pipeline.faults,
+            content=options.content,
+            legacy=options.legacy_attributes,
+        )
         self._drawing = _drawing() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
-        atexit.register(self.shutdown)
+        pipeline.open()
+        forget_in_forks(self)
+        end_with_process(self)
 
     def __repr__(self) -> str:
         state = "off" if self.over else self._pipeline.where or "nowhere"
@@ -189,15 +199,25 @@ class Instrumentation:
             timeout: seconds to wait at most; what is not sent by then is lost, and said.
         """
         with _lock:
-            if self.over:
-                return
-            self.over = True
+            before, self.over = self.over, True
             if watcher.watcher() is self:
                 watcher.watch_with(None)
+        if before:
+            if self._leaving.is_alive():
+                self._leaving.join(timeout)
+            return
         atexit.unregister(self.shutdown)
-        for watch in tuple(self._watches):
+        for watch in tuple(_under_way):
             watch.end()
         self._pipeline.shutdown(timeout)
+
+    def forked(self) -> None:
+        """In a fork's child: the runs under way are the parent's."""
+        global _lock  # noqa: PLW0603  as above
+        _lock = threading.Lock()
+        _under_way.clear()
+        if not self.over:
+            end_with_fork(self)
 
     def give_way(self, new: Instrumentation) -> None:
         """Let another take over, the spans of runs under way included; what is waiting here is sent by a thread of its own."""
@@ -205,19 +225,25 @@ class Instrumentation:
             if self.over:
                 return
             self.over = True
-        self._pipeline.give_way(new._pipeline)
-        threading.Thread(target=self._pipeline.shutdown, args=(_GOODBYE,), daemon=True).start()
+            self._pipeline.give_way(new._pipeline)
+            self._leaving.start()
+
+    def _leave(self) -> None:
+        self._pipeline.shutdown(_GOODBYE)
+        atexit.unregister(self.shutdown)  # which waits for this
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
+        spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), forget=self._watches.discard)
-        except Exception:
-            # A tracer provider may be anybody's.
-            _log.exception("a run could not be recorded; it goes on unrecorded")
+            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+        except Exception as error:
+            self._pipeline.faults.caught("a run could not be recorded", error)
+            if spans is not None:
+                spans.end()
             return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
-        self._watches.add(watch)
+        _under_way.add(watch)
         account = self._pipeline.account
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
@@ -286,12 +312,12 @@ class _Later:
 class _Watch:
     """One run that is recorded: an operator that shows its events to the folds and passes them on."""
 
-    __slots__ = ("_folds", "_forget", "_spans", "setup")
+    __slots__ = ("_faults", "_folds", "_spans", "setup")
 
-    def __init__(self, spans: RunSpans, folds: Sequence[Fold], *, forget: Callable[[_Watch], None]) -> None:
+    def __init__(self, spans: RunSpans, folds: Sequence[Fold], faults: Faults) -> None:
         self._spans = spans
         self._folds = folds
-        self._forget = forget
+        self._faults = faults
         self.setup = spans.setup
 
     def events(self, source: Observable[Event]) -> Observable[Event]:
@@ -307,18 +333,17 @@ class _Watch:
         for fold in self._folds:
             try:
                 fold.on_event(event)
-            except Exception:
-                # A span processor, a sampler or a meter may be anybody's; the run is not theirs to break.
-                _log.exception("%s could not be recorded; the run goes on", event.kind)
+            except Exception as error:
+                self._faults.caught("an event could not be recorded", error)
 
     def end(self) -> None:
         """Nothing more will be seen of this run."""
-        self._forget(self)
+        _under_way.discard(self)
         for fold in self._folds:
             try:
                 fold.end()
-            except Exception:
-                _log.exception("the end of a run could not be recorded")
+            except Exception as error:
+                self._faults.caught("the end of a run could not be recorded", error)
 
 
 class _Watching(Observable[Event]):

@@ -51,8 +51,9 @@ FIELDS = (
 MEASURES = ("outcome", "error_type", "seconds", "input_tokens", "output_tokens", "cost")
 """On the records of what ended: a model call, a tool call or a run; None for what nobody knows. A retry has its `error_type`."""
 
-logging.getLogger("looopy").addHandler(logging.NullHandler())
 logger = logging.getLogger("looopy.run")
+# Of this logger alone: what `looopy.observe` warns of, that traces do not arrive, must be seen in a program that configures nothing.
+logger.addHandler(logging.NullHandler())
 
 
 def heard() -> bool:

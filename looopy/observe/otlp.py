@@ -382,16 +382,17 @@ def _taken(answer: Answer) -> _Taken:
     return _Taken(answer.status, max(0, rejected), message)
 
 
-def probe(exporter: OTLPExporter) -> Delivery:
+def probe(exporter: OTLPExporter, *, trace_id: int | None = None) -> Delivery:
     """Send one test span, named `looopy.doctor`, and say what came of it. It is sent at once, and once.
 
     Args:
         exporter: what is to be tried.
+        trace_id: of the span's trace; a new one when left out.
     """
     now = time.time_ns()
     ids = RandomIdGenerator()
     context = SpanContext(
-        ids.generate_trace_id(),
+        trace_id or ids.generate_trace_id(),
         ids.generate_span_id(),
         is_remote=False,
         trace_flags=TraceFlags(TraceFlags.SAMPLED),

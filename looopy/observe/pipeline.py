@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -23,6 +23,7 @@ from looopy.observe.options import Options
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
+    from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
@@ -31,11 +32,12 @@ except ModuleNotFoundError as missing:
     raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
+from looopy.observe.faults import Faults
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.spans import MakesSpans
-from looopy.observe.tracer import LightTracer, Provider
+from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
 
 if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached
@@ -48,6 +50,7 @@ class Pipeline:
     """Where the spans and the metrics of one `instrument` go.
 
     Attributes:
+        faults: what was kept from runs.
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
@@ -55,6 +58,7 @@ class Pipeline:
     """
 
     def __init__(self, options: Options) -> None:
+        self.faults = Faults()
         self.account = _account(options)
         resource = _resource(options)
         there = options.tracer_provider or _global()
@@ -62,7 +66,7 @@ class Pipeline:
         self._destinations = _destinations(options, self.account, own=there is None)
         self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
         self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
-        self.tracer = _tracer(provider)
+        self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
         self._made_here = there is None
         self.meter_provider, self._meters = _meters(options, resource)
 
@@ -78,8 +82,8 @@ class Pipeline:
 
     @property
     def lost(self) -> int:
-        """Spans that exporters have refused, or that there was no room for."""
-        return sum(destination.lost for destination in self._destinations)
+        """Spans that could not be made, that there was no room for, or that exporters have refused; of several exporters each one's."""
+        return self.faults.lost + sum(destination.lost for destination in self._destinations)
 
     def open(self) -> None:
         """Let spans go there from now on."""
@@ -99,6 +103,9 @@ class Pipeline:
         """Let the spans that are still open here end there."""
         if self._outlet is not None and self._outlet is not new._outlet:
             self._outlet.lead_to(new._destinations)
+        for destination in self._destinations:
+            if any(destination.exporter is each.exporter for each in new._destinations):
+                destination.spare()
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
@@ -111,7 +118,7 @@ class Pipeline:
             closing.append(self._meters.shutdown)
         at_once(closing, seconds)
         for destination in self._destinations:
-            destination.report()
+            destination.close()
 
 
 def _account(options: Options) -> Account | None:
@@ -179,7 +186,7 @@ def _destinations(options: Options, account: Account | None, *, own: bool) -> li
     """The exporters that are looopy's to feed."""
     if options.exporters is not None:
         return [Destination(type(exporter).__name__, exporter) for exporter in options.exporters]
-    if not (own and _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+    if not (own and sends_traces()):
         return []
     exporter = OTLPExporter.from_environment()
     if account is not None and exporter.url == account.endpoint:
@@ -214,8 +221,17 @@ def _langfuse(
     return attached, " · ".join(where)
 
 
+def sends_traces() -> bool:
+    """Whether the environment wants traces to be sent by OTLP."""
+    return _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def sends_metrics() -> bool:
+    """Whether the environment wants metrics to be sent by OTLP."""
+    return _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+
+
 def _sends(choice: str, endpoint: str) -> bool:
-    """Whether the environment wants a signal to be sent by OTLP."""
     chosen = os.environ.get(choice, "").strip().lower()
     if chosen:
         return "otlp" in chosen.split(",")
@@ -229,11 +245,30 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter
     there = metrics.get_meter_provider()
     if isinstance(there, SDKMeterProvider):
         return there, None
-    if not _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"):
+    if not sends_metrics():
         return None, None
+    _check_exporter_of_metrics()
+    made = LightMeters(resource=resource)
+    return made, made
+
+
+def probe_metrics() -> bool:
+    """Send metrics, none, to where they would be sent, and say whether they were taken; the exporter logs why not. Blocks.
+
+    Raises:
+        MissingExtra: the package that sends them is not installed.
+    """
+    _check_exporter_of_metrics()
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    exporter: Any = OTLPMetricExporter()  # half typed
+    taken = exporter.export(MetricsData([])) is MetricExportResult.SUCCESS
+    exporter.shutdown()
+    return taken
+
+
+def _check_exporter_of_metrics() -> None:
     if find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise MissingExtra(
             "sending metrics by OTLP", needs="opentelemetry-exporter-otlp-proto-http", extra="otel"
         )
-    made = LightMeters(resource=resource)
-    return made, made

@@ -107,6 +107,7 @@ def result(event: ToolComplete, shown: Transcript) -> a.Attributes:
 def ending(
     event: StatusUpdate,
     shown: Transcript | None,
+    *,
     answered: Message | None,
     used: Usage | None,
     cost: float | None,

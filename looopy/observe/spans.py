@@ -12,6 +12,7 @@ is theirs alone. So a `break`, a dispose, another thread or another loop can mix
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
@@ -42,6 +43,7 @@ from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
 from looopy.observe.content import Content
+from looopy.observe.faults import Faults
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
@@ -59,11 +61,13 @@ class Spans:
 
     Attributes:
         tracer: makes the spans.
+        faults: what was kept from runs.
         content: what of the conversation goes on them; None for nothing.
         legacy: also the names of before 2025, for dashboards that ask for them.
     """
 
-    tracer: MakesSpans
+    tracer: Tracer
+    faults: Faults
     content: Content | None = None
     legacy: bool = False
 
@@ -123,6 +127,14 @@ class MakesSpans(Protocol):
         ...
 
 
+class Tracer(MakesSpans, Protocol):
+    """A tracer that does not raise."""
+
+    def end_span(self, span: Span, end_time: int | None = None) -> None:
+        """End a span."""
+        ...
+
+
 class _Asked(NamedTuple):
     provider: LLMProvider
     model: str
@@ -133,9 +145,10 @@ class _Asked(NamedTuple):
 class OpenSpan:
     """A span that is open, and the context in which it is the current one."""
 
-    __slots__ = ("_later", "_over_at", "context", "span")
+    __slots__ = ("_later", "_over_at", "_tracer", "context", "span")
 
-    def __init__(self, span: Span, context: Context) -> None:
+    def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
+        self._tracer = tracer
         self.span = span
         self.context = context
         self._over_at: int | None = None
@@ -154,7 +167,7 @@ class OpenSpan:
 
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
-        self.span.end(self._over_at)
+        self._tracer.end_span(self.span, self._over_at)
 
     def within(self) -> Variables:
         """A copy of the context variables that are now, in which this span is the current one."""
@@ -182,6 +195,7 @@ class RunSpans:
         "_described",
         "_iteration",
         "_iterations",
+        "_lock",
         "_offered",
         "_over",
         "_provider",
@@ -195,6 +209,7 @@ class RunSpans:
 
     def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
         self._spans = spans
+        self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
         self._common: a.Attributes = {
             a.AGENT_NAME: state.agent_id,
@@ -243,6 +258,11 @@ class RunSpans:
         )
 
     @property
+    def faults(self) -> Faults:
+        """What was kept from the run."""
+        return self._spans.faults
+
+    @property
     def trace_id(self) -> str:
         """The trace, as 32 hex digits; that of the request where there is no SDK to make one."""
         here = self._root.span.get_span_context()
@@ -266,8 +286,11 @@ class RunSpans:
 
     def on_event(self, event: Event) -> None:
         """Open or close what an event stands for."""
-        if self._over:
-            return
+        with self._lock:
+            if not self._over:
+                self._fold(event)
+
+    def _fold(self, event: Event) -> None:
         match event:
             case LLMCall():
                 self._begin_iteration(event.iteration)
@@ -290,17 +313,18 @@ class RunSpans:
                 pass
 
     def end(self) -> None:
-        """End what is open, since nobody will say any more how the run ended."""
-        if not self._over:
-            self._close(
-                Failure(type="Abandoned", message="recording stopped before the run was over"), "canceled"
-            )
+        """End what is open, since nobody will say any more how the run ended. From any thread."""
+        with self._lock:
+            if not self._over:
+                said = "recording stopped before the run was over"
+                self._close(Failure(type="Abandoned", message=said), "canceled")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
     ) -> OpenSpan:
-        span = self._spans.tracer.start_span(name, parent, kind, attributes)
-        return OpenSpan(span, trace.set_span_in_context(span, parent))
+        tracer = self._spans.tracer
+        span = tracer.start_span(name, parent, kind, attributes)
+        return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
 
     def _asked(self, event: Task) -> None:
         if event.metadata or self._shown is not None:
@@ -329,8 +353,12 @@ class RunSpans:
 
     def chat(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan | None, Variables]:
         """A model is asked: the request as it shall be sent, its span, and the context to send it in."""
-        if self._over:
-            return _under(request, self._root.span.get_span_context()), None, copy_context()
+        with self._lock:
+            if not self._over:
+                return self._ask(request)
+        return _under(request, self._root.span.get_span_context()), None, copy_context()
+
+    def _ask(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan, Variables]:
         self._know(request.tools)
         model = request.model or str(getattr(self._provider, "model", ""))
         attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}
@@ -378,7 +406,7 @@ class RunSpans:
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
         span.set_status(failed(self._fit(event.error)))
-        span.end(now)
+        self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
     # -- the tools
@@ -416,7 +444,13 @@ class RunSpans:
 
     def _end(self, event: StatusUpdate) -> None:
         self._root.say(
-            sayings.ending, event, self._shown, self._answer, self._usage, self._cost, self._iterations
+            sayings.ending,
+            event,
+            self._shown,
+            answered=self._answer,
+            used=self._usage,
+            cost=self._cost,
+            iterations=self._iterations,
         )
         self._close(event.error, event.status.state)
 

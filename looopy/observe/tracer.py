@@ -34,7 +34,10 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from looopy.errors import words
+from looopy.observe.attributes import Value
 from looopy.observe.destinations import Outlet
+from looopy.observe.faults import Faults
+from looopy.observe.spans import MakesSpans
 
 _log = logging.getLogger("looopy.observe")
 _working = threading.RLock()
@@ -71,6 +74,47 @@ class Provider(TracerProvider):
         if not isinstance(span_processor, Outlet):
             self.light = False
         super().add_span_processor(span_processor)
+
+
+class CarefulTracer:
+    """A tracer that never raises, whatever processors and samplers do: what fails is a span that is not recorded.
+
+    Args:
+        tracer: makes the spans.
+        outlet: takes them when they have ended; None where that is not looopy's business.
+        faults: counts what is lost.
+    """
+
+    __slots__ = ("_faults", "_outlet", "_tracer")
+
+    def __init__(self, tracer: MakesSpans, outlet: Outlet | None, faults: Faults) -> None:
+        self._tracer = tracer
+        self._outlet = outlet
+        self._faults = faults
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Mapping[str, Value] | None = None,
+        *,
+        start_time: int | None = None,
+    ) -> Span:
+        """Begin a span; where that fails, the one above stands in for it, and records nothing."""
+        try:
+            return self._tracer.start_span(name, context, kind, attributes, start_time=start_time)
+        except Exception as error:
+            self._faults.caught("a span could not be begun, and is lost", error, lost=1)
+            return NonRecordingSpan(trace.get_current_span(context).get_span_context())
+
+    def end_span(self, span: Span, end_time: int | None = None) -> None:
+        """End a span. Where a processor fails, those that come after it do not get the span."""
+        try:
+            span.end(end_time)
+        except Exception as error:
+            passed = self._outlet is None or self._outlet.newest is span.get_span_context()
+            self._faults.caught("a span could not be ended as it should", error, lost=0 if passed else 1)
 
 
 class LightTracer:

@@ -5,7 +5,6 @@ Each is the socket that it wraps. What they emit goes through untouched; events 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Sequence
 from contextvars import Context
 from functools import partial
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from looopy.observe.spans import OpenSpan, RunSpans
 
 T = TypeVar("T")
-
-_log = logging.getLogger("looopy.observe")
 
 
 class WatchedModel:
@@ -44,8 +41,8 @@ class WatchedModel:
         """Ask the model."""
         try:
             request, chat, within = self._spans.chat(request)
-        except Exception:
-            _log.exception("a model call could not be recorded; it is made all the same")
+        except Exception as error:
+            self._spans.faults.caught("a model call could not be recorded", error, lost=1)
             return self.__wrapped__.call(request)
         answer = cast("Any", within.run(self.__wrapped__.call, request))
         if not isinstance(answer, Observable):

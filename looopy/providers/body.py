@@ -6,7 +6,6 @@ thousand turns is joined, never serialised anew. Nothing here does I/O; `litellm
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,17 +21,6 @@ _OURS: Mapping[str, str] = dict.fromkeys(
 )
 """Fields of the body that are set in their own place, and which that is."""
 
-_TAKES_TEMPERATURE = re.compile(
-    r"(?:^|[/.])(?:gpt-3\.5|gpt-4|chatgpt-4o|claude-(?:2|3|instant)|claude-haiku-4-5|gemini-[12]\.|gemini-pro|command-r|mistral-)"
-    r"|^ollama(?:_chat)?/"
-)
-"""Models known to take `temperature`. Newer ones of OpenAI and Anthropic refuse every sampling parameter (HTTP 400)."""
-
-
-def takes_temperature(model: str) -> bool:
-    """Whether the model is known to take `temperature`; False for the unknown ones."""
-    return bool(_TAKES_TEMPERATURE.search(model))
-
 
 class Constant(NamedTuple):
     """What calls with the same configuration have in common."""
@@ -41,7 +29,7 @@ class Constant(NamedTuple):
     tools: bytes  # tools that the user's own fields bring, comma-separated
     metadata: dict[str, JSON]
     given: Collection[str]  # names in the user's own fields
-    fields: Mapping[str, JSON]  # what `head` says
+    fields: Mapping[str, JSON]  # what `head` and `tools` say
 
 
 class Body:
@@ -84,7 +72,7 @@ class Body:
         return b"".join(parts)
 
     def fields(self, request: LLMRequest) -> Mapping[str, JSON]:
-        """The fields of a request's body, but for the conversation, the tools and the bookkeeping.
+        """The fields of a request's body, but for the conversation, the request's tools and the bookkeeping.
 
         Raises:
             ConfigurationError: as `of`.
@@ -135,14 +123,16 @@ def constant_of(
     merged = {**fields, **extra}
     if "max_completion_tokens" in merged:
         merged.pop("max_tokens", None)
-    tools, metadata = merged.pop("tools", ()), merged.pop("metadata", {})
+    metadata = merged.pop("metadata", {})
+    said = dict(merged)
+    tools = merged.pop("tools", ())
     try:
         head = to_json(merged, inf_nan_mode="null")[:-1]
         tools = to_json(tools, inf_nan_mode="null")[1:-1]
         to_json(metadata)
     except (PydanticSerializationError, ValueError) as error:
         raise ConfigurationError(f"{where} cannot be sent as JSON: {error}", argument=where) from None
-    return Constant(head, tools, metadata, tuple(extra), merged)
+    return Constant(head, tools, metadata, tuple(extra), said)
 
 
 def _messages(messages: Sequence[Message], model: str) -> bytes:

@@ -15,7 +15,9 @@ from typing import TypedDict
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON
 from looopy.providers.address import Address, address
-from looopy.providers.body import Body, takes_temperature
+from looopy.providers.body import Body
+from looopy.providers.capabilities import known
+from looopy.providers.catalogue import Catalogue
 from looopy.providers.clocks import Timeouts
 from looopy.providers.proxy import Proxy
 from looopy.providers.transport import Transport
@@ -84,7 +86,7 @@ class Arguments:
         }
         if self.max_tokens is not None:
             fields["max_tokens"] = self.max_tokens
-        if not isinstance(self.temperature, _Default) or takes_temperature(model):
+        if not isinstance(self.temperature, _Default) or known(model).sampling:
             fields["temperature"] = float(self.temperature)
         if not isinstance(self.top_p, _Default):
             fields["top_p"] = self.top_p
@@ -99,6 +101,7 @@ class Configuration:
     model: str
     timeouts: Timeouts
     proxy: Proxy = field(repr=False)
+    catalogue: Catalogue = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: Body = field(repr=False)
 
@@ -120,11 +123,13 @@ class Configuration:
         arguments.check()
         timeout = arguments.timeout
         timeouts = timeout if isinstance(timeout, Timeouts) else Timeouts(call=timeout)
+        proxy = Proxy(place, timeouts, transport)
         return cls(
             address=place,
             model=model,
             timeouts=timeouts,
-            proxy=Proxy(place, timeouts, transport),
+            proxy=proxy,
+            catalogue=Catalogue(proxy),
             headers={"content-type": "application/json", "accept": "text/event-stream", **place.headers},
             body=Body(model, partial(Arguments.fields, arguments), arguments.extra_params or {}),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -18,13 +18,15 @@ from reactivex import Observable
 from looopy import reactive
 from looopy.errors import ModelError
 from looopy.events import LLMEvent, LLMResponse
-from looopy.messages import JSON
-from looopy.ports import LLMRequest
+from looopy.messages import JSON, Message, Usage
+from looopy.ports import LLMRequest, ToolDefinition
 from looopy.providers import refusals
-from looopy.providers.calls import as_list, as_object, as_text
+from looopy.providers.capabilities import Capabilities
+from looopy.providers.catalogue import Tokens
 from looopy.providers.chat import Answer, Refused, dollars
 from looopy.providers.clocks import Clocks, Expired, Timeouts
 from looopy.providers.configuration import TEMPERATURE, TOP_P, Arguments, Configuration, Settings
+from looopy.providers.prices import library_cost
 from looopy.providers.proxy import headers_for, served_by
 from looopy.providers.refusals import Asked
 from looopy.providers.transport import ConnectionBroken, Reply, Transport, chosen
@@ -32,8 +34,6 @@ from looopy.providers.transport import ConnectionBroken, Reply, Transport, chose
 __all__ = ["LiteLLMProvider", "Settings", "Timeouts"]
 
 _GOODBYE = 0.25  # seconds that the end of the body may take after [DONE]; then the connection is given up rather than waited for
-
-_LOOK_UP = 2.0  # seconds that finding out what the proxy knows of its models may take
 
 
 class LiteLLMProvider:
@@ -89,7 +89,6 @@ class LiteLLMProvider:
         self._transport = chosen(transport)
         self._lock = threading.Lock()
         self._configuration = Configuration.of(self._arguments, self._transport)
-        self._known: tuple[Configuration | None, Mapping[str, Mapping[str, JSON]]] = (None, {})
 
     def __repr__(self) -> str:
         """Show the address and the model; never the key."""
@@ -156,25 +155,34 @@ class LiteLLMProvider:
                 return None
             raise
 
-    async def model_info(self, model: str = "") -> Mapping[str, JSON] | None:
-        """What the proxy knows of one model, out of `model_group_info`; None where it does not say, or not within two seconds.
+    async def capabilities(self, model: str = "", *, refresh: bool = False) -> Capabilities:
+        """What a model can do and what it costs, as the proxy says and a table of well-known models; None for what nobody knows.
 
-        It is asked once, and again only after `update_config`.
+        The proxy is asked once in ten minutes, and again when the provider's configuration changes. Where it cannot be asked, the table
+        answers alone. From then on, a call that the proxy gives no price for has the `cost` that follows from the proxy's prices.
 
         Args:
-            model: the name as the proxy knows it; left out: the provider's own.
+            model: its name on the proxy; left out: the provider's own.
+            refresh: ask the proxy now.
         """
         configuration = self._configuration
-        asked, known = self._known
-        if asked is not configuration:
-            try:
-                async with asyncio.timeout(_LOOK_UP):
-                    rows = as_list(as_object(await self.model_group_info()).get("data"))
-            except (ModelError, TimeoutError):
-                return None
-            known = {as_text(row.get("model_group")): row for row in map(as_object, rows)}
-            self._known = (configuration, known)
-        return known.get(model or configuration.model)
+        return await configuration.catalogue.capabilities(model or configuration.model, refresh=refresh)
+
+    async def count_tokens(
+        self, messages: Sequence[Message], tools: Sequence[ToolDefinition] = (), *, model: str = ""
+    ) -> Tokens:
+        """How many tokens a request would have; the answer says whether that is an estimate.
+
+        The proxy asks the model's provider where that counts for it, and else counts itself. Where the proxy does not answer, four bytes are
+        taken for a token.
+
+        Args:
+            messages: the conversation.
+            tools: what the model is offered.
+            model: its name on the proxy; left out: the provider's own.
+        """
+        configuration = self._configuration
+        return await configuration.catalogue.count(model or configuration.model, messages, tools)
 
     async def alive(self) -> bool:
         """Whether a proxy answers at the address; needs no key, and asks no model."""
@@ -212,7 +220,10 @@ async def _answer(configuration: Configuration, request: LLMRequest) -> AsyncIte
             raise failure from None
     finally:
         await call.close()
-    yield call.response()
+    response = call.response()
+    if response.cost is None and response.usage is not None:
+        response = replace(response, cost=await _price(configuration, response.usage, response))
+    yield response
 
 
 class _Call:
@@ -299,6 +310,12 @@ class _Call:
         self.clocks.stop()
         if self._reply is not None:
             await self._reply.aclose()
+
+
+async def _price(configuration: Configuration, usage: Usage, response: LLMResponse) -> float | None:
+    """The cost of a call that the proxy gave none for: by its prices, if they are here, else by the offline library's, if that is installed."""
+    cost = configuration.catalogue.cost(response.message.model, usage)
+    return await library_cost(response.model, usage) if cost is None else cost
 
 
 async def _drain(portions: AsyncIterator[bytes]) -> None:

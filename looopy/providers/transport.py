@@ -42,6 +42,7 @@ from looopy.providers.http1 import (
 from looopy.providers.sockets import Pool
 
 __all__ = [
+    "BODY_LIMIT",
     "HTTP",
     "ConnectFailed",
     "ConnectTimeout",
@@ -50,6 +51,7 @@ __all__ = [
     "Reply",
     "Transport",
     "chosen",
+    "read",
     "shared",
 ]
 

@@ -5,6 +5,7 @@ They are public: a project that uses looopy tests its agents with them. They nee
 
 from __future__ import annotations
 
+from looopy.testing.cassette import CassetteMismatch, Recorded, Replayed, cassette
 from looopy.testing.clock import Deadlock, VirtualLoop, run_virtual
 from looopy.testing.contract import ContractBroken
 from looopy.testing.embeddings import embeds, vector_of
@@ -19,12 +20,15 @@ from looopy.testing.wire import sse
 
 __all__ = [
     "Answer",
+    "CassetteMismatch",
     "Cold",
     "ContractBroken",
     "Deadlock",
     "LLMRig",
     "Marbles",
     "Received",
+    "Recorded",
+    "Replayed",
     "ScriptOver",
     "ScriptedModel",
     "ScriptedServer",
@@ -32,6 +36,7 @@ __all__ = [
     "ToolRig",
     "VirtualLoop",
     "calls",
+    "cassette",
     "check_llm_provider",
     "check_tool_provider",
     "cuts",

@@ -286,38 +286,6 @@ async def test_what_a_proxy_knows_of_its_models_is_handed_on():
     assert {str(request.url) for request in known.requests} == {f"{URL}/model_group/info"}
 
 
-async def test_what_a_proxy_knows_of_a_model_is_asked_once_for_a_configuration():
-    rows = b'{"data": [{"model_group": "gpt-4o", "mode": "chat"}, {"model_group": "ours"}, 7]}'
-    wire = Wire(Reply([rows]), Reply([rows]))
-    provider = wire.provider(model="gpt-4o")
-
-    told = [
-        await provider.model_info(),
-        await provider.model_info("ours"),
-        await provider.model_info("other"),
-    ]
-    provider.update_config(model="ours")
-
-    assert told == [{"model_group": "gpt-4o", "mode": "chat"}, {"model_group": "ours"}, None]
-    assert len(wire.requests) == 1
-    assert await provider.model_info() == {"model_group": "ours"}
-    assert len(wire.requests) == 2
-
-
-def test_a_proxy_that_does_not_say_what_it_knows_holds_nobody_up():
-    async def main() -> None:
-        wire = Wire(Reply([3_600.0]), Reply([b"{}"], 500), Reply([b'{"detail": "Not Found"}'], 404))
-        provider = wire.provider(model="ours")
-        before = asyncio.get_running_loop().time()
-
-        assert [await provider.model_info() for _ in range(4)] == [None] * 4
-
-        assert asyncio.get_running_loop().time() - before == 2
-        assert len(wire.requests) == 3  # that it is no LiteLLM proxy is known from then on
-
-    run_virtual(main())
-
-
 async def test_a_proxy_is_alive_when_it_says_so():
     wire = Wire(Reply([b'"I\'m alive!"']), Reply([b"<html>"]), Reply(status=503))
     provider = wire.provider()

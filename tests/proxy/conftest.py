@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 from child import free_ports, python_of, started
+from observe.receiver import Receiver
 
 from .upstream import Upstream
 
@@ -48,7 +49,16 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="session")
-def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def collector() -> Iterator[Receiver]:
+    """Where the proxy sends the spans that it makes itself, and an instrumented agent may send its own."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def proxy(
+    upstream: Upstream, collector: Receiver, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxy]:
     """The running proxy, ready to be called."""
     python, folder = python_of("proxy", "LiteLLM proxy"), tmp_path_factory.mktemp("proxy")
     config = folder / "config.yaml"
@@ -56,7 +66,13 @@ def proxy(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
     key, (port,) = f"sk-{secrets.token_hex(24)}", free_ports(1)
     module, url = "litellm.proxy.proxy_cli", f"http://127.0.0.1:{port}"
     arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    environment = {
+        "LITELLM_MASTER_KEY": key,
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "OTEL_EXPORTER": "otlp_http",
+        "OTEL_ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",  # milliseconds
+    }
     with (
         started(
             "the LiteLLM proxy", python, module, *arguments, folder=folder, environment=environment
@@ -85,4 +101,5 @@ def _config(upstream: str) -> dict[str, object]:
             }
             for name, route in {**MODELS, **EMBEDDERS}.items()
         ],
+        "litellm_settings": {"callbacks": ["otel"]},
     }

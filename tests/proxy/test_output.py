@@ -103,11 +103,3 @@ async def test_older_gemini_is_offered_the_answer_as_a_tool_beside_others(
     assert result.output == GREY
     (declared,) = played.requests[0].body["tools"]
     assert [each["name"] for each in declared["function_declarations"]] == ["get_weather", "final_answer"]
-
-
-async def test_the_proxy_says_what_it_knows_of_a_model(proxy: Proxy) -> None:
-    known = await within(LiteLLMProvider(proxy.url, "gpt-4o-mini", proxy.key).model_info())
-
-    assert known is not None
-    assert (known["model_group"], known["supports_function_calling"]) == ("gpt-4o-mini", True)
-    assert await within(LiteLLMProvider(proxy.url, "no-such-model", proxy.key).model_info()) is None

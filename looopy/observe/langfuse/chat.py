@@ -29,8 +29,9 @@ def chat_view(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The attributes of a span with its messages in OpenAI's chat format, so that Langfuse shows a conversation.
 
     `gen_ai.system_instructions`, `gen_ai.input.messages` and `gen_ai.output.messages` become `langfuse.observation.input` and
-    `langfuse.observation.output`, the same under other names is left out, and everything else stays. Attributes with no messages, with messages that cannot be read (cut, or of
-    another shape), or that were turned already are given back as they are, as the same object. Nothing is raised.
+    `langfuse.observation.output`, the same under other names is left out, and everything else stays. Attributes with no messages, with
+    messages that cannot be read (cut, or of another shape), or that were turned already are given back as they are, as the same object.
+    Nothing is raised.
     """
     if not any(name in attributes for name in _FROM) or (
         _SEEN_INPUT in attributes or _SEEN_OUTPUT in attributes

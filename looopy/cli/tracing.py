@@ -1,0 +1,143 @@
+"""What `looopy doctor` finds of tracing: it sends a test trace to where `instrument()` would send, and reads the answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Literal
+
+from looopy.cli.finding import Finding
+from looopy.errors import ConfigurationError
+from looopy.observe.langfuse.account import Account
+
+_VARIABLES = (
+    "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
+    "is Langfuse's cloud, LANGFUSE_BASE_URL; looopy.observe.instrument() sends there"
+)
+
+
+def examine_tracing() -> Iterator[Finding]:
+    """Try each destination that the environment names. Blocks until each has answered, or its time is over."""
+    try:
+        from looopy.observe import pipeline  # noqa: PLC0415  the SDK is an extra
+    except ConfigurationError as missing:
+        yield _finding("note", f"off: {missing}; then {_VARIABLES}")
+        return
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        yield _finding("note", "off: OTEL_SDK_DISABLED is 'true', so no span is made")
+        return
+    found: list[Finding] = []
+    try:
+        account = Account.from_environment()
+    except ConfigurationError as error:
+        account = None
+        found.append(_finding("broken", f"Langfuse: {error}"))
+    if pipeline.sends_traces():
+        found += _otlp(account)
+    if account is not None:
+        found += _langfuse(account)
+    if pipeline.sends_metrics() and all(each.verdict != "broken" for each in found):
+        found.append(_metrics())
+    yield from found or [_finding("note", f"{_why_off()}: {_VARIABLES}")]
+
+
+def _finding(verdict: Literal["good", "broken", "note"], text: str) -> Finding:
+    return Finding(verdict, "tracing", text)
+
+
+def _why_off() -> str:
+    for variable in ("OTEL_TRACES_EXPORTER", "LANGFUSE_TRACING_ENABLED"):
+        if value := os.environ.get(variable, "").strip():
+            return f"off, with {variable}={value}"
+    return "off, since no variable says where to send"
+
+
+def _otlp(account: Account | None) -> Iterator[Finding]:
+    from looopy.observe.addresses import environment  # noqa: PLC0415  as above
+    from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415
+
+    with _heard("looopy.observe") as warnings:
+        try:
+            exporter = OTLPExporter.from_environment()
+        except ConfigurationError as error:
+            yield _finding("broken", f"OTLP: {error}")
+            return
+    yield from (_finding("note", f"OTLP: {warning}") for warning in warnings)
+    if account is not None and exporter.url == account.endpoint:
+        return  # the same place under both names
+    delivery = probe(exporter)
+    exporter.shutdown()
+    if delivery.ok:
+        where = f"{exporter.url} (from {environment().settings.endpoint})"
+        yield _finding("good", f"OTLP: a test trace, looopy.doctor, arrived at {where}")
+    if delivery.failures:
+        yield _finding("note" if delivery.ok else "broken", f"OTLP at {exporter.url}: {delivery.words}")
+
+
+def _langfuse(account: Account) -> Iterator[Finding]:
+    from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415  as above
+
+    exporter = OTLPExporter(
+        account.endpoint,
+        headers=account.headers,
+        compression="gzip",
+        rewrite=account.rewrite,
+        name="Langfuse",
+    )
+    trace = uuid.uuid4()
+    delivery = probe(exporter, trace_id=trace.int)
+    exporter.shutdown()
+    variable = next(
+        (name for name in ("LANGFUSE_BASE_URL", "LANGFUSE_HOST") if os.environ.get(name, "").strip()), ""
+    )
+    where = f"{account.base_url} ({f'from {variable}' if variable else 'its cloud, since LANGFUSE_BASE_URL is not set'})"
+    if not delivery.ok:
+        yield _finding("broken", f"Langfuse at {where}: {delivery.words}")
+        return
+    by = "OTLP" if find_spec("langfuse") is None else f"the package langfuse {version('langfuse')}"
+    seen = account.trace_url(trace.hex)
+    yield _finding(
+        "good", f"Langfuse: a test trace arrived at {where}; look at it: {seen}; runs go there by {by}"
+    )
+
+
+def _metrics() -> Finding:
+    from looopy.observe.pipeline import probe_metrics  # noqa: PLC0415  as above
+
+    try:
+        with _heard("opentelemetry.exporter") as warnings:  # which is all that their exporter says
+            taken = probe_metrics()
+    except ConfigurationError as missing:
+        return _finding("broken", f"OTLP: {missing}; or set OTEL_METRICS_EXPORTER=none")
+    if taken:
+        return _finding("good", "OTLP: metrics are taken there too")
+    said = " ".join(warnings[-1].split()) if warnings else "no reason is given"
+    return _finding(
+        "broken",
+        f"OTLP: metrics are not taken ({said}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    )
+
+
+@contextmanager
+def _heard(name: str) -> Generator[list[str]]:
+    """What a logger warns of meanwhile, for the diagnosis instead of the log."""
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    logger, ear = logging.getLogger(name), Ear(logging.WARNING)
+    passed_on, logger.propagate = logger.propagate, False
+    logger.addHandler(ear)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(ear)
+        logger.propagate = passed_on

@@ -1,0 +1,304 @@
+"""Whatever fails in the recording of runs, no run notices; each loss is counted, and said once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.trace.sampling import Sampler
+
+from looopy import LiteLLMEmbedder, watcher
+from looopy.observe import OTLPExporter, instrument
+from looopy.providers.transport import HTTP
+from looopy.testing import ScriptedServer, embeds
+from observe.receiver import CLOSES, GARBAGE, HELD, HTML, Receiver, Reply, status, tree
+from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, each_provider, light, said, sdk
+
+__all__ = ["said"]  # a fixture
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as receiver:
+        yield receiver
+
+
+# ------------------------------------------------------------------------------------------------------------ exporters
+@each_provider
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (status(401), "it wants a credential (401)"),
+        (HTML, "a web page answered"),
+        (GARBAGE, "what answers there is no HTTP/1.1 server"),
+        (CLOSES, "the connection failed"),
+        (status(503), "it is overloaded or down (503)"),
+        (HELD, "no answer within 0.3 s"),
+    ],
+)
+async def test_whatever_the_receiver_answers_runs_are_untouched_and_their_spans_counted(
+    receiver: Receiver, said, provider, reply: Reply, words: str
+) -> None:
+    receiver.always(reply)
+    exporter = OTLPExporter(receiver.traces_url, timeout=0.3)
+    with instrument(exporters=[exporter], tracer_provider=provider()) as recording:
+        outputs = [await answer() for _ in range(3)]
+        assert recording.flush()
+
+        assert outputs == ["5"] * 3
+        assert (recording.delivered, recording.lost) == (0, 3 * SPANS)
+    (text,) = said()
+    assert text.startswith(f"OTLP: could not export {3 * SPANS} spans to {receiver.traces_url}: {words}")
+
+
+async def test_a_receiver_that_is_down_and_comes_back_is_said_twice_in_all(said) -> None:
+    with Receiver() as receiver:
+        port = receiver.port
+    exporter = OTLPExporter(f"http://127.0.0.1:{port}/v1/traces", timeout=0.3)
+    with instrument(exporters=[exporter], tracer_provider=sdk()) as recording:
+        for _ in range(2):
+            assert await answer() == "5"
+            assert recording.flush()
+        with Receiver(port=port) as receiver:
+            assert await answer() == "5"
+            assert recording.flush()
+            assert tree(receiver.spans) == TREE
+        assert (recording.delivered, recording.lost) == (SPANS, 2 * SPANS)
+
+    refused, again = said()
+    assert "nobody listens there (connection refused)" in refused
+    assert again == f"OTLP: exported again to {exporter.url}, after {2 * SPANS} spans were lost"
+
+
+async def test_a_slow_receiver_holds_no_run_and_gets_all_of_them(receiver: Receiver, said) -> None:
+    receiver.always(HELD)
+    with instrument(exporters=[OTLPExporter(receiver.traces_url)], tracer_provider=light()) as recording:
+        assert await answer() == "5"
+        assert recording.flush(0) is False
+        receiver.wait(requests=1)
+        assert [await answer() for _ in range(5)] == ["5"] * 5
+        receiver.release()
+        assert recording.flush()
+
+        assert (recording.delivered, recording.lost) == (6 * SPANS, 0)
+    assert said() == []
+
+
+async def test_an_exporter_that_raises_loses_its_spans_and_no_run(said) -> None:
+    class Broken(Keeps):
+        export = boom
+
+    with instrument(exporters=[Broken(), keeps := Keeps()], tracer_provider=sdk()) as recording:
+        for _ in range(2):
+            assert await answer() == "5"
+            assert recording.flush()
+
+        assert (recording.delivered, recording.lost) == (2 * SPANS, 2 * SPANS)
+    assert len(keeps.names) == 2 * SPANS
+    assert said() == ["Broken did not take 6 spans, which are lost: it raised boom (said once)"]
+
+
+async def test_an_exporter_that_says_no_or_nothing_at_all_loses_its_spans(said) -> None:
+    class Odd(Keeps):
+        def __init__(self, result: Any) -> None:
+            super().__init__()
+            self.export = lambda spans: result
+
+    exporters = [Odd(SpanExportResult.FAILURE), Odd(None)]
+    with instrument(exporters=exporters, tracer_provider=sdk()) as recording:
+        for _ in range(2):
+            assert await answer() == "5"
+            assert recording.flush()
+
+        assert (recording.delivered, recording.lost) == (0, 4 * SPANS)
+    assert said() == [
+        "Odd did not take 6 spans, which are lost: its own log may say why (said once)",
+        "Odd did not take 6 spans, which are lost: its own log may say why (said once)",
+    ]
+
+
+async def test_an_exporter_that_never_returns_holds_neither_runs_nor_the_end(said) -> None:
+    released = threading.Event()
+
+    class Stuck(Keeps):
+        def export(self, spans: Sequence[Any]) -> SpanExportResult:
+            released.wait(5)
+            return super().export(spans)
+
+    recording = instrument(exporters=[Stuck()], tracer_provider=sdk())
+    assert await answer() == "5"
+    assert recording.flush(0.05) is False
+    assert await answer() == "5"
+    recording.shutdown(0.05)
+    (text,) = said()
+    released.set()
+
+    assert text.startswith("12 of 12 spans were not sent to Stuck: ")
+    assert recording.lost == 2 * SPANS
+
+
+@pytest.mark.parametrize("method", ["shutdown", "force_flush"])
+async def test_an_exporter_that_raises_when_it_ends_is_said_and_that_is_all(said, method: str) -> None:
+    keeps = Keeps()
+    setattr(keeps, method, boom)
+    with instrument(exporters=[keeps], tracer_provider=sdk()) as recording:
+        assert await answer() == "5"
+        assert recording.flush()
+
+    assert len(keeps.names) == SPANS
+    assert said() == (["Keeps could not be shut down: it raised boom"] if method == "shutdown" else [])
+
+
+# ---------------------------------------------------------------------------------------- providers, samplers, processors
+class Breaks(SpanProcessor):
+    """Raises at the start, or the end, of spans whose names begin so."""
+
+    def __init__(self, method: str, name: str) -> None:
+        self._name = name
+        setattr(self, method, self._break)
+
+    def _break(self, span: Any, *_: Any, **__: Any) -> None:
+        if span.name.startswith(self._name):
+            raise RuntimeError("boom")
+
+
+async def test_a_tracer_that_raises_leaves_runs_unrecorded_and_is_said_once(said) -> None:
+    class Tracer(trace.NoOpTracer):
+        start_span = boom
+
+    class Provider(trace.TracerProvider):
+        def get_tracer(self, *_: object, **__: object) -> trace.Tracer:
+            return Tracer()
+
+    with instrument(exporters=(), tracer_provider=Provider()) as recording:
+        run = agent().execute("2 + 3?")
+        async with asyncio.timeout(5):
+            result = await run
+        assert await answer() == "5"
+
+        assert (result.output, len(result.trace_id)) == ("5", 32)
+        assert recording.lost == 2
+    (text,) = said()
+    assert re.fullmatch(
+        r"a span could not be begun, and is lost: boom, at watched\.py:\d+ \(said once\)", text
+    )
+
+
+@each_provider
+async def test_a_sampler_that_raises_leaves_runs_unrecorded_and_is_said_once(said, provider) -> None:
+    class Unsure(Sampler):
+        should_sample = boom
+
+        def get_description(self) -> str:
+            return "unsure"
+
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=provider(sampler=Unsure())) as recording:
+        assert [await answer() for _ in range(2)] == ["5"] * 2
+        assert recording.lost == 2
+    assert keeps.names == []
+    assert len(said()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [
+        ("invoke_agent", ""),
+        (
+            "agent.iteration",
+            "invoke_agent clerk\n  chat scripted-model\n  execute_tool add\n  chat scripted-model",
+        ),
+        ("chat", "invoke_agent clerk\n  agent.iteration\n    execute_tool add\n  agent.iteration"),
+        (
+            "execute_tool",
+            "invoke_agent clerk\n  agent.iteration\n    chat scripted-model\n  agent.iteration\n    chat scripted-model",
+        ),
+    ],
+)
+async def test_a_processor_that_raises_at_the_start_of_a_span_costs_that_span_alone(
+    receiver: Receiver, said, name: str, left: str
+) -> None:
+    provider = sdk()
+    provider.add_span_processor(Breaks("on_start", name))
+    exporter = OTLPExporter(receiver.traces_url)
+    with instrument(exporters=[exporter], tracer_provider=provider) as recording:
+        assert await answer() == "5"
+        assert recording.flush()
+        assert recording.lost == {"invoke_agent": 1, "agent.iteration": 2, "chat": 2, "execute_tool": 1}[name]
+    assert tree(receiver.spans, lambda span: span.name) == left
+    assert len(said()) == 1
+
+
+@pytest.mark.parametrize("name", ["invoke_agent", "agent.iteration", "chat", "execute_tool"])
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_processor_that_raises_at_the_end_of_a_span_costs_that_span_at_most(
+    receiver: Receiver, said, name: str, first: bool
+) -> None:
+    provider = sdk()
+    if first:
+        provider.add_span_processor(Breaks("on_end", name))
+    exporter = OTLPExporter(receiver.traces_url)
+    with instrument(exporters=[exporter], tracer_provider=provider) as recording:
+        if not first:
+            provider.add_span_processor(Breaks("on_end", name))
+        assert await answer() == "5"
+        assert recording.flush()
+        ended = {"invoke_agent": 1, "agent.iteration": 2, "chat": 2, "execute_tool": 1}[name]
+        assert recording.lost == (ended if first else 0)
+        assert recording.delivered == SPANS - recording.lost
+    assert len(said()) == 1
+
+
+async def test_a_provider_that_makes_no_tracer_is_said_to_who_passes_it_and_nothing_is_left_behind() -> None:
+    class Provider(trace.TracerProvider):
+        get_tracer = boom
+
+    with pytest.raises(RuntimeError, match="boom"):
+        instrument(exporters=(), tracer_provider=Provider())
+    assert watcher.watcher() is None
+
+
+# --------------------------------------------------------------------------------------------------------------- metrics
+class Meter(metrics.NoOpMeter):
+    """A meter whose instruments raise."""
+
+    class Instrument:
+        add = record = boom
+
+    def create_counter(self, *_: Any, **__: Any) -> Any:
+        return self.Instrument()
+
+    create_histogram = create_up_down_counter = create_counter
+
+
+class Meters(metrics.MeterProvider):
+    def get_meter(self, *_: Any, **__: Any) -> metrics.Meter:
+        return Meter("broken")
+
+
+async def test_a_meter_that_raises_costs_no_span_and_is_said_once(said) -> None:
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk(), meter_provider=Meters()):
+        assert [await answer() for _ in range(2)] == ["5"] * 2
+    assert len(keeps.names) == 2 * SPANS
+    (text,) = said()
+    assert text.startswith("an event could not be recorded: boom, at watched.py:")
+
+
+# ------------------------------------------------------------------------------------------------------------ embeddings
+async def test_texts_are_embedded_whatever_the_tracer_does(said) -> None:
+    server = ScriptedServer(otherwise=embeds)
+    embedder = LiteLLMEmbedder("http://proxy:4000", "e", api_key=None, transport=HTTP(server.transport()))
+    for method in ("on_start", "on_end"):
+        provider = sdk()
+        provider.add_span_processor(Breaks(method, "embeddings"))
+        with instrument(exporters=[Keeps()], tracer_provider=provider) as recording:
+            async with asyncio.timeout(5):
+                assert len((await embedder.embed(["one", "two"])).vectors) == 2
+            assert recording.lost == 1
+    assert len(said()) == 2

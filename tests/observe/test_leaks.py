@@ -1,0 +1,75 @@
+"""What is left of a run that was recorded: nothing. LOOOPY_LEAK_RUNS says how many are tried; ten thousand take a minute."""
+
+from __future__ import annotations
+
+import os
+from ast import literal_eval
+
+import pytest
+
+from observe.children import ran
+from observe.receiver import Receiver
+
+RUNS = int(os.environ.get("LOOOPY_LEAK_RUNS", "300"))
+
+PROGRAM = """
+import gc
+from collections import Counter
+from pathlib import Path
+
+from looopy.events import ToolStart
+from observe.watched import light, sdk
+
+
+async def helper() -> str:
+    return await answer(agent(agent_id="helper"))
+
+
+async def one_of_each():
+    # A run that is answered, one that asks for what is not there, two that are one within the other, and one that is left.
+    await answer()
+    await answer(agent(calls("nothing"), says("done")))
+    await answer(agent(calls("helper"), says("done"), tools=[helper]))
+    async for event in agent().execute("2 + 3?"):
+        if isinstance(event, ToolStart):
+            break
+
+
+def living():
+    gc.collect()
+    objects = Counter(type(each).__qualname__ for each in gc.get_objects())
+    files = Path("/proc/self/fd")
+    others = sys.getallocatedblocks(), threading.active_count(), len(list(files.iterdir())) if files.exists() else 0
+    return objects, others
+
+
+async def several(runs):
+    for _ in range(runs // 5):
+        await one_of_each()
+    assert await asyncio.to_thread(recording.flush)
+
+
+async def measure(runs):
+    await several(150)
+    objects, (blocks, threads, files) = living()
+    await several(runs)
+    grown, (more_blocks, more_threads, more_files) = living()
+    assert recording.lost == 0
+    grown = {name: count for name, count in (grown - objects).items() if count > runs // 10}
+    tell((grown, more_blocks - blocks, more_threads - threads, more_files - files))
+
+
+recording = instrument(capture_content=True, tracer_provider=PROVIDER(), exporters=[OTLPExporter.from_environment()])
+asyncio.run(measure(RUNS))
+"""
+
+
+@pytest.mark.timeout(30 + RUNS / 50)
+@pytest.mark.parametrize("provider", ["sdk", "light"])
+def test_runs_leave_no_object_no_memory_no_thread_and_no_file_behind(provider: str) -> None:
+    with Receiver() as receiver:
+        program = PROGRAM.replace("PROVIDER", provider).replace("RUNS", str(RUNS))
+        out, _ = ran(program, seconds=30 + RUNS / 50, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
+    objects, blocks, threads, files = literal_eval(out)
+    assert (objects, threads, files) == ({}, 0, 0)
+    assert blocks < RUNS  # of memory; a span that stays has dozens of them
