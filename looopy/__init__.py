@@ -13,6 +13,7 @@ from looopy.errors import (
     ConfigurationError,
     ContentRefused,
     ContextTooLong,
+    ExtractionFailed,
     LimitExceeded,
     LooopyError,
     MissingExtra,
@@ -22,6 +23,7 @@ from looopy.errors import (
     ModelRejected,
     ModelTimeout,
     NotResumable,
+    OutputInvalid,
     ProxyUnreachable,
     StoreFailed,
     StreamBroken,
@@ -32,7 +34,10 @@ from looopy.errors import (
     UnsupportedParameter,
 )
 from looopy.events import Event, LLMResponse, dumps, loads
+from looopy.extract import Extracted, extract_code_block, extract_json
 from looopy.messages import FilePart, Message, Usage
+from looopy.output import Output
+from looopy.partials import partials
 from looopy.ports import (
     Embedder,
     Embeddings,
@@ -122,6 +127,8 @@ __all__ = [
     "Embedder",
     "Embeddings",
     "Event",
+    "Extracted",
+    "ExtractionFailed",
     "Fallback",
     "FilePart",
     "Hedge",
@@ -149,6 +156,8 @@ __all__ = [
     "ModelRejected",
     "ModelTimeout",
     "NotResumable",
+    "Output",
+    "OutputInvalid",
     "Prices",
     "ProxyUnreachable",
     "RateLimit",
@@ -176,6 +185,9 @@ __all__ = [
     "UsageRow",
     "cost_of",
     "dumps",
+    "extract_code_block",
+    "extract_json",
     "loads",
+    "partials",
     "tool",
 ]

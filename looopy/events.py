@@ -314,6 +314,22 @@ class ToolComplete(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRejected(_Stamped):
+    """An answer does not fit the run's `output_type`, and the model is asked again.
+
+    Attributes:
+        problem: what the model is told: what is wrong, and how to answer.
+        attempt: which answer of the task it was, from 1.
+        call_id: the call that gave it, which `tool-complete` answers; empty for text, which a message of the user's answers.
+    """
+
+    kind: Literal["output-rejected"] = "output-rejected"
+    problem: str
+    attempt: int = 1
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InputRequired(_Stamped):
     """Somebody must answer before the call can go on; `AgentLoop.resume` takes the answer.
 
@@ -378,6 +394,7 @@ Event: TypeAlias = (
     | ToolStart
     | ToolProgress
     | ToolComplete
+    | OutputRejected
     | InputRequired
     | InputReceived
     | Checkpoint

@@ -29,6 +29,7 @@ from looopy.events import (
     LLMCall,
     LLMResponse,
     LLMRetry,
+    OutputRejected,
     Status,
     StatusUpdate,
     Task,
@@ -132,6 +133,7 @@ FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "error": st.none() | failures,
         "seconds": numbers,
     },
+    OutputRejected: {"problem": st.text(), "attempt": st.integers(1, 99), "call_id": st.text()},
     InputRequired: {
         "input_id": st.text(),
         "prompt": st.text(),
