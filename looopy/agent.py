@@ -303,13 +303,12 @@ class AgentLoop:
             tags=state.tags,
         )
         deps = self.deps if deps is None else deps
-        setup = replace(self._setup, request=request, deps=deps, output=output)
+        watching = watcher()
+        watched = None if watching is None else watching.watch(self._setup, state, caller)
+        plugs: Mapping[str, Any] = {} if watched is None else watched.plugs
+        setup = replace(self._setup, request=request, deps=deps, output=output, **plugs)
         working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
-        begins = (*opening, working)
-        if (watching := watcher()) is None:
-            return Execution(setup, state, opening=begins)
-        watched = watching.watch(setup, state, caller)
-        return Execution(watched.setup, state, opening=begins, watched=watched)
+        return Execution(setup, state, opening=(*opening, working), watched=watched)
 
 
 def _resumable(state: LoopState, answers: Mapping[str, JSON]) -> LoopState:
