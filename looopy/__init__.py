@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.retry import Retry
+    from looopy.testing.standin import StandInProvider
     from looopy.tools.function import tool
     from looopy.usage import UsageReport, UsageRow
 
@@ -67,6 +68,7 @@ _AT_FIRST_USE = {
     "LiteLLMProvider": "looopy.providers.litellm",
     "Prices": "looopy.providers.prices",
     "Retry": "looopy.providers.retry",
+    "StandInProvider": "looopy.testing.standin",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
     "UsageReport": "looopy.usage",
@@ -127,6 +129,7 @@ __all__ = [
     "Run",
     "RunResult",
     "Session",
+    "StandInProvider",
     "StoreFailed",
     "StreamBroken",
     "TaskCanceled",
