@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.library import LiteLLMLibraryProvider
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
@@ -65,6 +66,7 @@ _AT_FIRST_USE = {
     "Fallback": "looopy.providers.fallback",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
+    "LiteLLMLibraryProvider": "looopy.providers.library",
     "LiteLLMProvider": "looopy.providers.litellm",
     "Prices": "looopy.providers.prices",
     "Retry": "looopy.providers.retry",
@@ -112,6 +114,7 @@ __all__ = [
     "Limits",
     "LiteLLM",
     "LiteLLMEmbedder",
+    "LiteLLMLibraryProvider",
     "LiteLLMProvider",
     "LooopyError",
     "ManagedPrompt",
