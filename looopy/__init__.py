@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from looopy.providers.fallback import Fallback
     from looopy.providers.library import LiteLLMLibraryProvider
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
+    from looopy.providers.local_proxy import LocalProxy
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.retry import Retry
@@ -68,6 +69,7 @@ _AT_FIRST_USE = {
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMLibraryProvider": "looopy.providers.library",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "LocalProxy": "looopy.providers.local_proxy",
     "Prices": "looopy.providers.prices",
     "Retry": "looopy.providers.retry",
     "StandInProvider": "looopy.testing.standin",
@@ -116,6 +118,7 @@ __all__ = [
     "LiteLLMEmbedder",
     "LiteLLMLibraryProvider",
     "LiteLLMProvider",
+    "LocalProxy",
     "LooopyError",
     "ManagedPrompt",
     "Message",
