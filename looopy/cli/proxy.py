@@ -38,9 +38,9 @@ def serve(models: Sequence[str], port: int, tell: Callable[[str], None]) -> int:
     try:
         tell(f"starting the LiteLLM proxy for {', '.join(proxy.models)} …")
         with proxy:
+            tell(f"it is up; its log is {proxy.log}; Ctrl-C ends it")
             sys.stdout.write(f"export LITELLM_URL={proxy.base_url}\nexport LITELLM_API_KEY={proxy.api_key}\n")
             sys.stdout.flush()
-            tell(f"it is up; its log is {proxy.log}; Ctrl-C ends it")
             proxy.wait()
     except _Terminated:
         return _TERMINATED
