@@ -44,7 +44,7 @@ class AgentLoop:
 
     Attributes:
         llm_provider: a provider; or a model's name, which stands for `LiteLLMProvider` at `LITELLM_URL`; or "stand-in" for the built-in
-            stand-in model, which needs no key and says what it is.
+            stand-in model, which needs no key and says what it is (with LOOOPY_STAND_IN=1 in the environment, a name means it too).
         agent_id: its name in events, logs and traces.
         tools: functions, plain or made with `@tool`.
         tool_providers: whole sets of tools.

@@ -198,6 +198,29 @@ def doctor(
     _end(lambda: asyncio.run(diagnose(Patient(url, model, api_key_env), Terminal())), debug=debug)
 
 
+@app.command(epilog="Example: looopy proxy --model openai/gpt-4o-mini --model small=ollama_chat/llama3.1")
+def proxy(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="A model as LiteLLM names it, and the name to ask for if that is another; may be repeated. Left out: all models of the "
+            "makers whose keys are in the environment.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Where it listens, on 127.0.0.1; 0 is any free port.")] = 4000,
+    debug: _Debug = False,
+) -> None:
+    """Run the real LiteLLM proxy until Ctrl-C, with the API keys in the environment; needs the extra `proxy`.
+
+    On stdout are two lines for the shell that talks to it: LITELLM_URL and LITELLM_API_KEY, which is made anew each time.
+    """
+    from looopy.cli.proxy import serve
+
+    _end(lambda: serve(model or (), port, _tell), debug=debug)
+
+
 def _load(target: str) -> AgentLoop:
     from looopy.cli.load import load_agent
 
