@@ -24,6 +24,9 @@ from benchmarks.measure import Clock, Row, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
 from benchmarks.tracing import receiver, watched
+from benchmarks.wrappers import ask as ask_provider
+from benchmarks.wrappers import bare, wrapped
+from looopy import LLMProvider
 from looopy.events import ContentDelta
 
 TWO_TURNS = "iterations-1"
@@ -177,7 +180,7 @@ async def concurrent(bench: Bench) -> list[Row]:
 
 async def tracing(bench: Bench) -> list[Row]:
     """CPU of a run with tracing on, its spans sent, against the same without; and what an event waits longer."""
-    loop, times = bench.ours, 40
+    loop, warm, times = bench.ours, 5, 30 if bench.quick else 120
     with receiver() as url:
 
         async def runs(*, watch: bool, metrics: bool = False) -> float:
@@ -185,20 +188,22 @@ async def tracing(bench: Bench) -> list[Row]:
                 return await cost(again(loop, TWO_TURNS, times)) / times * 1e3
             with watched(url, metrics=metrics) as instrumentation:
 
-                async def all_of_it() -> None:
-                    await again(loop, TWO_TURNS, times)
+                async def all_of_it(runs: int) -> None:
+                    await again(loop, TWO_TURNS, runs)
                     if not await asyncio.to_thread(instrumentation.flush):
                         raise AssertionError("the spans were not sent")
 
-                spent = await cost(all_of_it()) / times * 1e3
-                if (instrumentation.delivered, instrumentation.lost) != (6 * times, 0):
-                    raise AssertionError(f"{instrumentation.delivered} spans arrived, not {6 * times}")
+                await all_of_it(warm)
+                spent = await cost(all_of_it(times)) / times * 1e3
+                if (instrumentation.delivered, instrumentation.lost) != (6 * (warm + times), 0):
+                    raise AssertionError(f"{instrumentation.delivered} spans arrived, not all")
             return spent
 
         async def first(*, watch: bool) -> float:
             if not watch:
                 return await first_token(loop)
             with watched(url, metrics=True):
+                await again(loop, TWO_TURNS, warm)
                 return await first_token(loop)
 
         async def chunks(*, watch: bool) -> float:
@@ -224,6 +229,14 @@ async def tracing(bench: Bench) -> list[Row]:
             "2,000 chunks in a burst, traced, CPU per chunk", "µs", burst, burst_bare, "untraced", target=1.1
         ),
     ]
+
+
+async def leaks(bench: Bench) -> list[Row]:
+    runs = 2_000 if bench.quick else 10_000
+    with receiver() as url:
+        grown = float(await child("-m", "benchmarks.leaks", bench.url, url, str(runs)))
+    name = f"memory after {runs:,} traced runs ÷ after 1,000"
+    return [Row(name, "", (grown,), target=1.02, judged="ours")]
 
 
 async def memory(bench: Bench) -> list[Row]:
@@ -297,6 +310,23 @@ async def embeddings(bench: Bench) -> list[Row]:
     return rows
 
 
+async def wrappers(bench: Bench) -> list[Row]:
+    async def sample(provider: LLMProvider, pieces: int, calls: int) -> float:
+        """Microseconds for each call."""
+        return await cost(ask_provider(provider, pieces, calls)) / calls * 1e6
+
+    rows: list[Row] = []
+    for name, model, pieces, calls, parts in (
+        ("a call through Retry and Fallback, CPU", "iterations-0", 9, 200, 1),
+        ("… each chunk of 2,000 through them", f"burst-{BURST}", BURST, 2, BURST),
+    ):
+        sides = [partial(sample, make(bench.url, model), pieces, calls) for make in (wrapped, bare)]
+        ours, floor = await in_turns(*sides, bench.times(32))
+        ours, floor = (tuple(each / parts for each in side) for side in (ours, floor))
+        rows.append(Row(name, "µs", ours, floor, "bare", target=1.15))
+    return rows
+
+
 async def child(*arguments: str, **environment: str) -> str:
     """What a fresh interpreter prints."""
     command = [sys.executable, *arguments]
@@ -360,8 +390,10 @@ WORKLOADS: dict[str, Workload] = {
         memory,
         iterations,
         tracing,
+        leaks,
         hangup,
         embeddings,
+        wrappers,
         imports,
         packages,
     )

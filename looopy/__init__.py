@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from looopy.agent import AgentLoop, Session
 from looopy.errors import (
     AuthenticationFailed,
+    BudgetExceeded,
     BufferOverflow,
     ConfigurationError,
     ContentRefused,
     ContextTooLong,
+    ExtractionFailed,
     LimitExceeded,
     LooopyError,
     MissingExtra,
@@ -21,6 +23,7 @@ from looopy.errors import (
     ModelRejected,
     ModelTimeout,
     NotResumable,
+    OutputInvalid,
     ProxyUnreachable,
     StoreFailed,
     StreamBroken,
@@ -31,7 +34,10 @@ from looopy.errors import (
     UnsupportedParameter,
 )
 from looopy.events import Event, LLMResponse, dumps, loads
+from looopy.extract import Extracted, extract_code_block, extract_json
 from looopy.messages import FilePart, Message, Usage
+from looopy.output import Output
+from looopy.partials import partials
 from looopy.ports import (
     Embedder,
     Embeddings,
@@ -48,30 +54,49 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
+    from looopy.providers.budget import Budget, Meter
+    from looopy.providers.cache import Cache
     from looopy.providers.capabilities import Capabilities
     from looopy.providers.catalogue import Tokens
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
+    from looopy.providers.hedge import Hedge
     from looopy.providers.library import LiteLLMLibraryProvider
+    from looopy.providers.limiter import Limiter
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
+    from looopy.providers.load_balance import LoadBalance
     from looopy.providers.local_proxy import LocalProxy
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
+    from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
+    from looopy.providers.route import Route
+    from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.testing.standin import StandInProvider
     from looopy.tools.function import tool
     from looopy.usage import UsageReport, UsageRow
 
 _AT_FIRST_USE = {
+    "Budget": "looopy.providers.budget",
+    "Cache": "looopy.providers.cache",
     "Capabilities": "looopy.providers.capabilities",
     "Fallback": "looopy.providers.fallback",
+    "Hedge": "looopy.providers.hedge",
+    "Limiter": "looopy.providers.limiter",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
     "LiteLLMLibraryProvider": "looopy.providers.library",
     "LiteLLMProvider": "looopy.providers.litellm",
+    "LoadBalance": "looopy.providers.load_balance",
     "LocalProxy": "looopy.providers.local_proxy",
+    "MemoryCache": "looopy.stores.answers",
+    "Meter": "looopy.providers.budget",
     "Prices": "looopy.providers.prices",
+    "RateLimit": "looopy.providers.rate_limit",
+    "RedisCache": "looopy.stores.answers",
     "Retry": "looopy.providers.retry",
+    "Route": "looopy.providers.route",
+    "SQLiteCache": "looopy.stores.answers",
     "StandInProvider": "looopy.testing.standin",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
@@ -96,7 +121,10 @@ def __dir__() -> list[str]:
 __all__ = [
     "AgentLoop",
     "AuthenticationFailed",
+    "Budget",
+    "BudgetExceeded",
     "BufferOverflow",
+    "Cache",
     "Capabilities",
     "ConfigurationError",
     "ContentRefused",
@@ -105,23 +133,30 @@ __all__ = [
     "Embedder",
     "Embeddings",
     "Event",
+    "Extracted",
+    "ExtractionFailed",
     "Fallback",
     "FilePart",
+    "Hedge",
     "InMemoryArtifactStore",
     "InMemoryStateStore",
     "LLMProvider",
     "LLMRequest",
     "LLMResponse",
     "LimitExceeded",
+    "Limiter",
     "Limits",
     "LiteLLM",
     "LiteLLMEmbedder",
     "LiteLLMLibraryProvider",
     "LiteLLMProvider",
+    "LoadBalance",
     "LocalProxy",
     "LooopyError",
     "ManagedPrompt",
+    "MemoryCache",
     "Message",
+    "Meter",
     "MissingExtra",
     "ModelError",
     "ModelFailed",
@@ -129,11 +164,17 @@ __all__ = [
     "ModelRejected",
     "ModelTimeout",
     "NotResumable",
+    "Output",
+    "OutputInvalid",
     "Prices",
     "ProxyUnreachable",
+    "RateLimit",
+    "RedisCache",
     "Retry",
+    "Route",
     "Run",
     "RunResult",
+    "SQLiteCache",
     "Session",
     "StandInProvider",
     "StoreFailed",
@@ -153,6 +194,9 @@ __all__ = [
     "UsageRow",
     "cost_of",
     "dumps",
+    "extract_code_block",
+    "extract_json",
     "loads",
+    "partials",
     "tool",
 ]

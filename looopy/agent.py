@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from looopy.arguments import (
     Prompt,
@@ -25,11 +25,17 @@ from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
 from looopy.loop import Execution
 from looopy.messages import JSON, Message
+from looopy.output import Output
 from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
 from looopy.run import Run
 from looopy.setup import Limits, Setup, SystemPrompt
 from looopy.state import LoopState, advance
 from looopy.watcher import Caller, watcher
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
+X = TypeVar("X")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +115,7 @@ class AgentLoop:
         )
         object.__setattr__(self, "_setup", setup)
 
+    @overload
     def execute(
         self,
         prompt: Prompt,
@@ -121,11 +128,45 @@ class AgentLoop:
         tags: Sequence[str] = (),
         metadata: Mapping[str, JSON] | None = None,
         deps: Any = None,
-    ) -> Run:
+    ) -> Run: ...
+
+    @overload
+    def execute(
+        self,
+        prompt: Prompt,
+        *,
+        output_type: TypeForm[X] | Output[X],
+        context_id: str = "",
+        task_id: str = "",
+        session_id: str = "",
+        history: Sequence[Message] = (),
+        user_id: str = "",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run[X]: ...
+
+    def execute(
+        self,
+        prompt: Prompt,
+        *,
+        output_type: Any = str,
+        context_id: str = "",
+        task_id: str = "",
+        session_id: str = "",
+        history: Sequence[Message] = (),
+        user_id: str = "",
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run[Any]:
         """Start a task; nothing happens before the run has a subscriber.
 
         Args:
             prompt: what is asked.
+            output_type: what `result.output` shall be: a pydantic model, dataclass, TypedDict, union, list, enum, literal or number; or an
+                `Output`, which also says how the model is asked and how often. An answer that does not fit is told to the model, which
+                answers again; the last that does not ends the task with `OutputInvalid`.
             context_id: the conversation that it belongs to; a new one when left out.
             task_id: the task's id; a new one when left out.
             session_id: groups model calls in the proxy's logs and in Langfuse; the task id when left out.
@@ -136,10 +177,10 @@ class AgentLoop:
             deps: for this run, instead of the agent's own.
 
         Raises:
-            ConfigurationError: the prompt is empty, the history has something else than messages, or something in the prompt or in the
-                metadata has no JSON form.
+            ConfigurationError: the prompt is empty, the history has something else than messages, something in the prompt or in the
+                metadata has no JSON form, or the output type has no JSON schema.
         """
-        message = message_of(prompt)
+        message, output = message_of(prompt), Output.of(output_type)
         state = LoopState(
             task_id=task_id or uuid.uuid4().hex,
             context_id=context_id or uuid.uuid4().hex,
@@ -154,19 +195,40 @@ class AgentLoop:
         )
         caller = Caller.here()
         return Run(
-            lambda: self._execution(state, [opens], caller, deps),
+            lambda: self._execution(state, [opens], caller, deps, output),
             task_id=state.task_id,
             context_id=state.context_id,
             trace_id=caller.trace_id,
         )
 
+    @overload
     def resume(
         self, task: str | LoopState | None, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None
-    ) -> Run:
+    ) -> Run: ...
+
+    @overload
+    def resume(
+        self,
+        task: str | LoopState | None,
+        *,
+        output_type: TypeForm[X] | Output[X],
+        inputs: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run[X]: ...
+
+    def resume(
+        self,
+        task: str | LoopState | None,
+        *,
+        output_type: Any = str,
+        inputs: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run[Any]:
         """Carry a task on: answer what it waits for, or go on where a process stopped.
 
         Args:
             task: the id of a stored task, or the state that a run ended in (`run.state`), which needs no store.
+            output_type: as for `execute`; it is no part of the state, so pass it again.
             inputs: answers by `input_id` of the `input-required` events; those left out go on waiting.
             deps: for this run, instead of the agent's own.
 
@@ -179,6 +241,7 @@ class AgentLoop:
                 has no JSON form.
         """
         answers: dict[str, JSON] = plain_values(dict(inputs or {}), "inputs")
+        output = Output.of(output_type)
         if task is None:
             raise ConfigurationError(
                 "resume(None): pass a task's id, or the state of a run that has begun (before, run.state is None)",
@@ -194,7 +257,7 @@ class AgentLoop:
         async def execute() -> Execution:
             state = _resumable(await self._stored(task) if isinstance(task, str) else task, answers)
             received = [InputReceived(input_id=key, value=value) for key, value in answers.items()]
-            return self._execution(state, received, caller, deps)
+            return self._execution(state, received, caller, deps, output)
 
         known = ("", task) if isinstance(task, str) else (task.context_id, task.task_id)
         return Run(execute, task_id=known[1], context_id=known[0], trace_id=caller.trace_id)
@@ -221,7 +284,14 @@ class AgentLoop:
             raise NotResumable(f"there is no stored task {task_id!r}", task_id=task_id)
         return state
 
-    def _execution(self, state: LoopState, opening: Sequence[Event], caller: Caller, deps: Any) -> Execution:
+    def _execution(
+        self,
+        state: LoopState,
+        opening: Sequence[Event],
+        caller: Caller,
+        deps: Any,
+        output: Output[Any] | None,
+    ) -> Execution:
         request = LLMRequest(
             messages=(),
             session_id=state.session_id or state.task_id,
@@ -232,13 +302,13 @@ class AgentLoop:
             user_id=state.user_id,
             tags=state.tags,
         )
-        setup = replace(self._setup, request=request, deps=self.deps if deps is None else deps)
+        deps = self.deps if deps is None else deps
+        watching = watcher()
+        watched = None if watching is None else watching.watch(self._setup, state, caller)
+        plugs: Mapping[str, Any] = {} if watched is None else watched.plugs
+        setup = replace(self._setup, request=request, deps=deps, output=output, **plugs)
         working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
-        begins = (*opening, working)
-        if (watching := watcher()) is None:
-            return Execution(setup, state, opening=begins)
-        watched = watching.watch(setup, state, caller)
-        return Execution(watched.setup, state, opening=begins, watched=watched)
+        return Execution(setup, state, opening=(*opening, working), watched=watched)
 
 
 def _resumable(state: LoopState, answers: Mapping[str, JSON]) -> LoopState:
@@ -265,8 +335,8 @@ class Session:
         self.context_id = context_id
         self._agent = agent
         self._history = history
-        self._before: Run | None = None
-        self._newest: Run | None = None
+        self._before: Run[Any] | None = None
+        self._newest: Run[Any] | None = None
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -276,7 +346,15 @@ class Session:
             return self._history
         return _closed(run.state).messages
 
-    def send(self, prompt: Prompt, **options: Any) -> Run:
+    @overload
+    def send(  # pyright: ignore[reportOverlappingOverload]  # the other one's options hold no output type
+        self, prompt: Prompt, *, output_type: TypeForm[X] | Output[X], **options: Any
+    ) -> Run[X]: ...
+
+    @overload
+    def send(self, prompt: Prompt, **options: Any) -> Run: ...
+
+    def send(self, prompt: Prompt, **options: Any) -> Run[Any]:
         """The next turn; options are those of `AgentLoop.execute`.
 
         A turn that was cancelled or failed stays in the conversation with what had been said, and one that waits for an answer is left
@@ -292,10 +370,25 @@ class Session:
             self._agent.execute(prompt, context_id=self.context_id, history=self._history, **options)
         )
 
-    def resume(self, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None) -> Run:
+    @overload
+    def resume(self, *, inputs: Mapping[str, JSON] | None = None, deps: Any = None) -> Run: ...
+
+    @overload
+    def resume(
+        self,
+        *,
+        output_type: TypeForm[X] | Output[X],
+        inputs: Mapping[str, JSON] | None = None,
+        deps: Any = None,
+    ) -> Run[X]: ...
+
+    def resume(
+        self, *, output_type: Any = str, inputs: Mapping[str, JSON] | None = None, deps: Any = None
+    ) -> Run[Any]:
         """Go on with a turn that waits for answers, as `AgentLoop.resume` does.
 
         Args:
+            output_type: as for `AgentLoop.resume`.
             inputs: the answers, by input id.
             deps: for this run, instead of the agent's own.
 
@@ -308,14 +401,14 @@ class Session:
                 f"session {self.context_id!r} has no turn that waits for an answer: go on with send(…)",
                 argument="inputs",
             )
-        return self._next(self._agent.resume(state, inputs=inputs, deps=deps))
+        return self._next(self._agent.resume(state, output_type=output_type, inputs=inputs, deps=deps))
 
-    def _next(self, run: Run) -> Run:
+    def _next(self, run: Run[Any]) -> Run[Any]:
         self._before, self._newest = self._begun, run
         return run
 
     @property
-    def _begun(self) -> Run | None:
+    def _begun(self) -> Run[Any] | None:
         """The newest run that began: one that nobody started, or that could not be resumed, changes nothing."""
         return self._newest if self._newest is not None and self._newest.state is not None else self._before
 

@@ -19,6 +19,9 @@ LooopyError                                                     .retryable .resu
 │   ├── ModelFailed             the server broke: try again
 │   └── StreamBroken            the answer stopped half-way         .events_seen
 ├── LimitExceeded           raise the limit, or accept the stop .limit .allowed .spent
+│   └── BudgetExceeded          another meter, or more on this one  .unit
+├── OutputInvalid           mend the type, or ask more clearly  .problem .text .answers
+├── ExtractionFailed        look at the text                    .problem .text
 ├── ToolFailed              mend the tool                       .tool .call_id
 ├── TaskCanceled            somebody cancelled                  .reason
 ├── BufferOverflow          read faster, or choose another rule .size
@@ -359,6 +362,51 @@ class LimitExceeded(LooopyError):
         self.limit = limit
         self.allowed = allowed
         self.spent = spent
+
+
+class BudgetExceeded(LimitExceeded):
+    """A budget is spent: an answer was cut for it, or a model not asked.
+
+    Attributes:
+        limit: "tokens" or "cost", as written in `Budget`.
+        allowed: what it was set to.
+        spent: what the meter said when it struck, the estimate of what was under way included.
+        unit: "tokens" or "USD".
+    """
+
+    def __init__(self, message: str, *, limit: str, allowed: float, spent: float, unit: str) -> None:
+        super().__init__(message, limit=limit, allowed=allowed, spent=spent)
+        self.unit = unit
+
+
+class OutputInvalid(LooopyError):
+    """No answer fitted the `output_type`; `.result` keeps what was reached.
+
+    Attributes:
+        problem: what is wrong with the last answer, as a model is told.
+        text: the last answer: what was said, or the arguments of the call that was to give it, as JSON.
+        answers: how many were looked at.
+    """
+
+    def __init__(self, message: str, *, problem: str, text: str = "", answers: int = 1) -> None:
+        super().__init__(redact(message))
+        self.problem = problem
+        self.text = text
+        self.answers = answers
+
+
+class ExtractionFailed(LooopyError, ValueError):
+    """What was looked for in a text is not there, or is too broken.
+
+    Attributes:
+        problem: what is wrong with the text, without the mend.
+        text: the text.
+    """
+
+    def __init__(self, problem: str, *, text: str, mend: str = "") -> None:
+        super().__init__(redact(f"{problem}; {mend}" if mend else problem))
+        self.problem = problem
+        self.text = text
 
 
 class ToolFailed(LooopyError):

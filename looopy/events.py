@@ -170,7 +170,7 @@ class LLMCall(_Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMRetry(_Stamped):
-    """A request to a model failed, or its answer was not taken, and the model call goes on with another request.
+    """A request to a model failed, was overtaken or had an answer that was not taken, and the model call goes on with another request.
 
     Attributes:
         attempt: which request of the model call failed, from 1.
@@ -241,8 +241,9 @@ class LLMResponse(_Stamped):
         first_token: seconds from the request to the first piece; None when there was none.
         response_id: the provider's id of the answer.
         call_id: the proxy's id of the call.
-        attempts: how many requests it took, those that failed included.
+        attempts: how many requests it took, those that failed included; 0 out of a cache.
         served_by: which of several models answered, by the name that a `Fallback` has for it; empty where there is but one.
+        cached: whether it was kept from an earlier call, or shared with an equal one in flight: then it cost nothing, and `usage` is that call's.
     """
 
     kind: Literal["llm-response"] = "llm-response"
@@ -257,6 +258,7 @@ class LLMResponse(_Stamped):
     call_id: str = ""
     attempts: int = 1
     served_by: str = ""
+    cached: bool = False
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -309,6 +311,22 @@ class ToolComplete(_Stamped):
     result: JSON = None
     error: Failure | None = None
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRejected(_Stamped):
+    """An answer does not fit the run's `output_type`, and the model is asked again.
+
+    Attributes:
+        problem: what the model is told: what is wrong, and how to answer.
+        attempt: which answer of the task it was, from 1.
+        call_id: the call that gave it, which `tool-complete` answers; empty for text, which a message of the user's answers.
+    """
+
+    kind: Literal["output-rejected"] = "output-rejected"
+    problem: str
+    attempt: int = 1
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,6 +394,7 @@ Event: TypeAlias = (
     | ToolStart
     | ToolProgress
     | ToolComplete
+    | OutputRejected
     | InputRequired
     | InputReceived
     | Checkpoint

@@ -1,6 +1,6 @@
 """One task, from its first event to its last: what to do next, and doing it.
 
-`decide` looks at the state and says the next step; `Execution` performs it and emits events; `advance` (in `state.py`) folds each event
+`decide` (in `decide.py`) looks at the state and says the next step; `Execution` performs it and emits events; `advance` (in `state.py`) folds each event
 back. `iterate` turns these three into one cold, flat stream. Everything that ends a task early (a cancel, a limit, an error) takes the same way:
 the interruption fires, whatever is in flight is disposed of, and the next step reports it.
 
@@ -10,10 +10,10 @@ Above is `run.py`, which shares and replays this stream. Below are the sockets: 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias, assert_never, cast
+from typing import Any, assert_never, cast
 
 import reactivex as rx
 from reactivex import Observable, abc
@@ -21,91 +21,29 @@ from reactivex import operators as ops
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from looopy import reactive, threads
-from looopy.errors import ConfigurationError, LimitExceeded, StateConflict, StoreFailed, TaskCanceled, words
+from looopy.decide import CallModel, CallTools, Reject, Report, Save, decide, parted
+from looopy.errors import ConfigurationError, StateConflict, StoreFailed, TaskCanceled, words
 from looopy.events import (
     Checkpoint,
     Event,
     Failure,
+    OutputRejected,
     Status,
     StatusUpdate,
     ToolComplete,
+    ToolStart,
     stamp,
 )
-from looopy.messages import Message, ToolCall
+from looopy.messages import DataPart, Message, ToolCall
 from looopy.model_call import ModelCall
+from looopy.modes import Mode
+from looopy.output import Judged, Output
 from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
 from looopy.prompts import Instructions, instructions
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
 from looopy.watcher import Watched
-
-# --------------------------------------------------------------------------------------------------------------------------- decide
-
-
-@dataclass(frozen=True, slots=True)
-class CallModel:
-    """Ask the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallTools:
-    """Run these calls."""
-
-    calls: tuple[ToolCall, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Save:
-    """Keep the state."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Say where the task stands, and end the stream."""
-
-    state: Literal["completed", "input-required", "failed", "canceled"]
-    error: Exception | None = None
-
-
-Step: TypeAlias = CallModel | CallTools | Save | Report
-
-
-def decide(state: LoopState, setup: Setup) -> Step | None:
-    """The next step of a task in this state; None when its stream is at its end. Pure."""
-    if settled(state):
-        return None
-    if reached := limit_reached(state, setup):
-        return Report("failed", reached)
-    if not state.runnable and state.waiting:
-        return Report("input-required")
-    if state.answered:
-        return Report("completed")
-    if setup.task_state_store is not None and state.saved < state.seq:
-        return Save()
-    return CallTools(state.runnable) if state.runnable else CallModel()
-
-
-def limit_reached(state: LoopState, setup: Setup) -> LimitExceeded | None:
-    """The limit that forbids the next step; None when none does. An answer that is there is not thrown away for having been dear."""
-    limits, tokens, cost = setup.limits, state.usage.total_tokens, state.cost or 0.0
-    if limits.tool_failures is not None and state.failures >= limits.tool_failures:
-        what = f"{state.failures} tool calls failed in a row"
-        return exceeded("tool_failures", allowed=limits.tool_failures, spent=state.failures, what=what)
-    if state.answered or state.waiting:
-        return None
-    if limits.tokens is not None and tokens >= limits.tokens:
-        return exceeded("tokens", allowed=limits.tokens, spent=tokens, what=f"{tokens} tokens used")
-    if limits.cost is not None and cost >= limits.cost:
-        what = f"spent {cost:.4f} USD in {state.iteration} model calls"
-        return exceeded("cost", allowed=limits.cost, spent=cost, what=what)
-    if not state.pending and state.iteration >= setup.max_iterations:
-        what = f"{state.iteration} model calls and no final answer"
-        return exceeded("max_iterations", allowed=setup.max_iterations, spent=state.iteration, what=what)
-    return None
-
-
-# -------------------------------------------------------------------------------------------------------------------------- perform
 
 
 class Execution:
@@ -114,6 +52,7 @@ class Execution:
     Attributes:
         state: the state after the newest event.
         error: why the task failed or was canceled, as an exception; None otherwise.
+        answer: what was made of the answer, where it is of a type and the task is completed; None otherwise.
         watched: what somebody who watches made of it; None where nobody does.
     """
 
@@ -122,6 +61,7 @@ class Execution:
     ) -> None:
         self.state = state
         self.error: Exception | None = None
+        self.answer: Judged | None = None
         self.watched = watched
         self._setup = setup
         self._opening = tuple(opening)
@@ -130,6 +70,7 @@ class Execution:
         self._tools: dict[str, ToolProvider] | None = None
         self._listed: Sequence[Sequence[ToolDefinition]] = ()
         self._model_call: ModelCall | None = None
+        self._mode: Mode | None = None
 
     @property
     def events(self) -> Observable[Event]:
@@ -187,6 +128,8 @@ class Execution:
                 return None
             case Report():
                 return self._report(step)
+            case Reject(judged):
+                return self._reject(judged)
             case Save():
                 # Nothing stops it: of a save that was cut nobody knows whether it took place, and the next would conflict with it.
                 return self._save(state, [Checkpoint(iteration=state.iteration)])
@@ -217,14 +160,20 @@ class Execution:
         prompt = self._setup.system_prompt
         said: Any = prompt(state) if callable(prompt) else prompt
         listed: list[Any] = [provider.tools(state) for provider in self._setup.tool_providers]
-        pending = [part for part in (said, *listed) if inspect.isawaitable(part)]
+        mode: Any = self._how_to_answer()
+        pending = [part for part in (said, mode, *listed) if inspect.isawaitable(part)]
         if not pending:
-            return then(self._request(state, said, listed))
+            return then(self._request(state, said, listed, mode))
+
+        async def known(part: Any) -> Any:
+            if not inspect.isawaitable(part):
+                return part
+            pending.remove(part)
+            return await part
 
         async def prepare() -> LLMRequest:
-            pending.clear()
-            tools = [await part if inspect.isawaitable(part) else part for part in listed]
-            return self._request(state, await said if inspect.isawaitable(said) else said, tools)
+            tools = [await known(part) for part in listed]
+            return self._request(state, await known(said), tools, await known(mode))
 
         def abandon() -> None:
             for part in pending:  # cancelled before anybody awaited them
@@ -233,19 +182,34 @@ class Execution:
 
         return reactive.from_awaitable(prepare).pipe(ops.flat_map(then), ops.finally_action(abandon))
 
+    def _how_to_answer(self) -> Mode | Awaitable[Mode] | None:
+        """How the model is brought to an answer of the task's type; None where text will do."""
+        output, provider = self._setup.output, self._setup.llm_provider
+        if output is None or self._mode is not None:
+            return self._mode
+        model: str = self._setup.request.model or getattr(provider, "model", "")
+        return output.mode_for(provider, model, tools=bool(self._setup.tool_providers))
+
     def _request(
-        self, state: LoopState, said: Instructions, listed: Sequence[Sequence[ToolDefinition]]
+        self,
+        state: LoopState,
+        said: Instructions,
+        listed: Sequence[Sequence[ToolDefinition]],
+        mode: Mode | None,
     ) -> LLMRequest:
         self._know_tools(listed)
+        self._mode = mode
         prompt = instructions(said)
         system = (Message.system(prompt.text),) if prompt.text else ()
-        return replace(
+        request = replace(
             self._setup.request,
             messages=(*system, *state.messages),
             tools=tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools),
             prompt_name=prompt.name,
             prompt_version=prompt.version,
         )
+        output = self._setup.output
+        return request if output is None or mode is None else output.on(request, mode)
 
     def _know_tools(self, listed: Sequence[Sequence[ToolDefinition]]) -> None:
         """Remember which provider has which tool."""
@@ -285,11 +249,40 @@ class Execution:
             return streams[0]
         return rx.from_iterable(streams).pipe(ops.merge(max_concurrent=self._setup.max_parallel_tools))
 
+    # -- an answer of a type
+
+    def _reject(self, judged: Sequence[Judged]) -> Observable[Event]:
+        """What is wrong with an answer; where calls gave it, their answers say so."""
+        output = cast("Output[Any]", self._setup.output)  # else nothing is rejected
+        told = [(output.again(each, self._mode or "prompt"), each.call) for each in judged]
+        problem, call = told[0]
+        attempt = self.state.rejected + 1
+        events: list[Event] = [
+            OutputRejected(problem=problem, attempt=attempt, call_id=call.id if call else "")
+        ]
+        for problem, call in told:
+            if call is not None:
+                wrong = Failure(type="OutputInvalid", message=problem)
+                events += _answered(call, error=wrong)
+        return reactive.at_once(events)
+
+    def _accepting(self, answer: Judged | None) -> list[Event]:
+        """The answers to the calls that gave the task's answer: the model's history is whole with them."""
+        if answer is None or answer.call is None:
+            return []
+        _, calls = parted(self.state, self._setup)
+        events: list[Event] = []
+        for call in calls:
+            events += _answered(
+                call, result="taken" if call is answer.call else "not needed: another was taken"
+            )
+        return events
+
     # -- the end, and the stores
 
     def _report(self, report: Report) -> Observable[Event]:
-        self.error = report.error
-        events = [*self._closing(report.error), self._status(report)]
+        self.error, self.answer = report.error, report.answer
+        events = [*self._accepting(report.answer), *self._closing(report.error), self._status(report)]
         if self._setup.task_state_store is None:
             return reactive.at_once(events)
         events.insert(-1, Checkpoint(iteration=self.state.iteration))
@@ -313,6 +306,8 @@ class Execution:
     def _status(self, report: Report) -> StatusUpdate:
         newest = self.state.messages[-1] if self.state.messages else None
         answer = newest if report.state == "completed" and newest and newest.role == "assistant" else None
+        if report.answer is not None and report.answer.call is not None:
+            answer = Message("assistant", (DataPart(report.answer.call.arguments),))
         return StatusUpdate(
             status=Status(state=report.state, message=answer, timestamp=datetime.now(UTC)),
             final=True,
@@ -356,3 +351,11 @@ class Execution:
             return reactive.at_once([*self._closing(self.error), said])
 
         return handler
+
+
+def _answered(call: ToolCall, *, result: str | None = None, error: Failure | None = None) -> list[Event]:
+    """A call that the loop answers by itself."""
+    return [
+        ToolStart(call_id=call.id, tool_name=call.name, arguments=call.arguments),
+        ToolComplete(call_id=call.id, tool_name=call.name, result=result, error=error),
+    ]

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from dataclasses import KW_ONLY, dataclass, field, replace
+from hashlib import sha256
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
 from pydantic_core import from_json, to_json, to_jsonable_python
@@ -79,6 +80,19 @@ def _within(text: bytes) -> JSON:
 def render(value: JSON) -> str:
     """The text that a model reads for a tool's result: text as it is, everything else as JSON (`0`, `false`, `null`)."""
     return value if isinstance(value, str) else to_json(value).decode()
+
+
+def digest(value: object) -> bytes:
+    """32 bytes that stand for a value: the same for equal ones, also where the keys of a dict stand in another order.
+
+    Raises:
+        TypeError: as `jsonable`.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        text = json.dumps(jsonable(value), sort_keys=True)
+    return sha256(text.encode()).digest()
 
 
 def whole(text: str) -> str:
@@ -173,7 +187,8 @@ class ToolCall:
 class _Kept:
     """Room for what a message was turned into; no fields, so that it is neither compared nor stored."""
 
-    __slots__ = ("_wire", "_wire_back")
+    __slots__ = ("_digest", "_wire", "_wire_back")
+    _digest: bytes
     _wire: bytes
     _wire_back: bytes
 
@@ -248,6 +263,19 @@ class Message(_Kept):
             body = to_json({**self.extra, **chat_format(self)}, inf_nan_mode="null")
             object.__setattr__(self, "_wire_back", body)
             return self._wire_back
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand for the message, as `digest` makes them; made once.
+
+        Raises:
+            TypeError: something in it has no JSON form.
+        """
+        try:
+            return self._digest
+        except AttributeError:
+            object.__setattr__(self, "_digest", digest(self))
+            return self._digest
 
 
 def chat_format(message: Message) -> dict[str, JSON]:

@@ -17,7 +17,7 @@ from reactivex import Observable
 
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import ArtifactUpdate, InputRequired, LLMEvent, ToolEvent, ToolProgress
-from looopy.messages import JSON, Message, ToolCall, Usage
+from looopy.messages import JSON, Message, ToolCall, Usage, digest
 from looopy.state import LoopState
 
 Deps = TypeVar("Deps", covariant=True)
@@ -29,7 +29,8 @@ ToolChoice: TypeAlias = Literal["auto", "required", "none"] | str
 class _Kept:
     """Room for what a definition was turned into; no field, so that it is neither compared nor stored."""
 
-    __slots__ = ("_wire",)
+    __slots__ = ("_digest", "_wire")
+    _digest: bytes
     _wire: bytes
 
 
@@ -56,6 +57,19 @@ class ToolDefinition(_Kept):
             function = {"name": self.name, "description": self.description, "parameters": self.parameters}
             object.__setattr__(self, "_wire", to_json({"type": "function", "function": function}))
             return self._wire
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand for the definition, as `messages.digest` makes them; made once.
+
+        Raises:
+            TypeError: something in it has no JSON form.
+        """
+        try:
+            return self._digest
+        except AttributeError:
+            object.__setattr__(self, "_digest", digest(self))
+            return self._digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -355,4 +369,17 @@ class ArtifactStore(Protocol):
 
     async def list(self, context_id: str, /) -> Sequence[str]:
         """The ids of a context's artifacts, oldest first."""
+        ...
+
+
+@runtime_checkable
+class AnswerStore(Protocol):
+    """Keeps models' answers for a while, as bytes; what it loses costs another call, no more. Each method may be an `async def`."""
+
+    def get(self, key: str, /) -> bytes | Awaitable[bytes | None] | None:
+        """What is kept under a key; None when there is nothing, or its time is over."""
+        ...
+
+    def put(self, key: str, value: bytes, /, *, seconds: float) -> Awaitable[None] | None:
+        """Keep a value for so long, in place of what was there."""
         ...

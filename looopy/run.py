@@ -15,11 +15,12 @@ from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
+from typing_extensions import TypeVar
 
 from looopy.errors import LooopyError, TaskCanceled, WrongThread, redact
 from looopy.events import (
@@ -46,15 +47,18 @@ REPLAY = 10_000
 """How many events are kept for late subscribers before deltas and progress are dropped: first those of finished model calls, then the older half
 of the rest. Their sum is in `llm-response` and `tool-complete`, and those, like all other events, are never dropped."""
 
+Out_co = TypeVar("Out_co", covariant=True, default=str)
+"""What a run's answer is: text, or what `output_type` says."""
+
 _PASSING = (ContentDelta, ThoughtDelta, ToolCallDelta, ContentReset, ToolProgress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
+class RunResult(Generic[Out_co]):
     """What a run came to.
 
     Attributes:
-        output: the text of the answer; what there was of it when the run ended early.
+        output: the answer: its text, or a value of the `output_type`. Where there is none yet, because the run waits or ended early, the text so far.
         status: "completed", "failed", "canceled" or "input-required".
         messages: the conversation, without the system prompt; a model can go on from it, unless it waits for an answer.
         usage: tokens of all model calls.
@@ -66,9 +70,10 @@ class RunResult:
         context_id: the conversation.
         trace_id: 32 hex digits: the trace of the run's spans, and what groups its model calls in the proxy's logs.
         trace_url: where to look at the trace; empty unless the run was recorded in Langfuse.
+        repaired: the answer's JSON was broken, and `output` is what it most likely meant.
     """
 
-    output: str
+    output: Out_co
     status: TaskState
     messages: tuple[Message, ...]
     usage: Usage
@@ -80,9 +85,10 @@ class RunResult:
     context_id: str
     trace_id: str
     trace_url: str = ""
+    repaired: bool = False
 
 
-class Run(OnLoop[Event]):
+class Run(OnLoop[Event], Generic[Out_co]):
     """A task being worked on, as `Observable[Event]`.
 
     Nothing happens before the first subscriber (`subscribe`, `async for`, `await`, `result`, `start`); then there is one execution however many
@@ -175,7 +181,7 @@ class Run(OnLoop[Event]):
 
     # ---------------------------------------------------------------------------------------------------------------- to use
 
-    def start(self) -> Run:
+    def start(self) -> Run[Out_co]:
         """Begin now, and go on with nobody watching. Returns the run itself."""
         self.subscribe(_ignore, _ignore)
         return self
@@ -208,11 +214,11 @@ class Run(OnLoop[Event]):
     def __aiter__(self) -> Events:
         return self.events()
 
-    def __await__(self) -> Generator[Any, None, RunResult]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a run's outcome is more than its last event
+    def __await__(self) -> Generator[Any, None, RunResult[Out_co]]:  # pyright: ignore[reportIncompatibleMethodOverride]  # a run's outcome is more than its last event
         """The result; raises what ended the run early, with `.result` holding what was reached."""
         return self._finished().__await__()
 
-    def result(self, timeout: float | None = None) -> RunResult:
+    def result(self, timeout: float | None = None) -> RunResult[Out_co]:
         """The result, for code without an event loop: blocks until the run is over.
 
         Args:
@@ -238,7 +244,7 @@ class Run(OnLoop[Event]):
             subscription.dispose()
         return self._outcome()
 
-    async def _finished(self) -> RunResult:
+    async def _finished(self) -> RunResult[Out_co]:
         loop = asyncio.get_running_loop()
         over: asyncio.Future[None] = loop.create_future()
 
@@ -252,7 +258,7 @@ class Run(OnLoop[Event]):
             subscription.dispose()
         return self._outcome()
 
-    def _outcome(self) -> RunResult:
+    def _outcome(self) -> RunResult[Out_co]:
         if self._bug is not None:
             raise self._bug
         execution = cast("Execution", self._execution)  # a run that ended without a bug had one
@@ -263,10 +269,10 @@ class Run(OnLoop[Event]):
             error.result = result
         raise error
 
-    def _result(self, execution: Execution) -> RunResult:
-        state = execution.state
+    def _result(self, execution: Execution) -> RunResult[Out_co]:
+        state, answer = execution.state, execution.answer
         return RunResult(
-            output=state.output,
+            output=cast("Out_co", state.output if answer is None else answer.value),
             status=state.status.state,
             messages=state.messages,
             usage=state.usage,
@@ -278,6 +284,7 @@ class Run(OnLoop[Event]):
             context_id=self.context_id,
             trace_id=self.trace_id,
             trace_url=execution.watched.trace_url if execution.watched else "",
+            repaired=answer is not None and answer.repaired,
         )
 
     # ------------------------------------------------------------------------------- the hub; all of it runs on the run's loop

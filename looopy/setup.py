@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from looopy.errors import ConfigurationError, LimitExceeded
+from looopy.output import Output
 from looopy.ports import ArtifactStore, LLMProvider, LLMRequest, StateStore, ToolProvider
 from looopy.prompts import Instructions
 from looopy.state import LoopState
@@ -84,4 +85,5 @@ class Setup:
     limits: Limits = Limits()
     on_tool_error: Literal["model", "raise"] = "model"
     deps: Any = None
+    output: Output[Any] | None = None
     request: LLMRequest = field(default_factory=lambda: LLMRequest(messages=()))

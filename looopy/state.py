@@ -22,6 +22,7 @@ from looopy.events import (
     InputRequired,
     LLMCall,
     LLMResponse,
+    OutputRejected,
     Status,
     StatusUpdate,
     Task,
@@ -31,7 +32,7 @@ from looopy.events import (
     encode,
     misfit,
 )
-from looopy.messages import JSON, Message, Role, ToolCall, Usage, render
+from looopy.messages import JSON, FinishReason, Message, Role, ToolCall, Usage, render
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -58,6 +59,8 @@ class LoopState:
         cost: US dollars of the calls whose price is known; None while none is.
         failures: tool failures in a row.
         answered: the newest answer asks for no tool.
+        finish_reason: why the newest answer ended.
+        rejected: answers that did not fit the task's output type, and were asked for again.
         status: where the task stands.
         error: why it failed or was canceled.
         final: its stream has ended.
@@ -81,6 +84,8 @@ class LoopState:
     cost: float | None = None
     failures: int = 0
     answered: bool = False
+    finish_reason: FinishReason = "stop"
+    rejected: int = 0
     status: Status = Status(state="submitted")
     error: Failure | None = None
     final: bool = False
@@ -166,6 +171,15 @@ def advance(state: LoopState, event: Event) -> LoopState:
             return replace(
                 state, seq=event.seq, waiting=left, inputs={**state.inputs, event.input_id: event.value}
             )
+        case OutputRejected():
+            said = () if event.call_id else (Message.user(event.problem),)
+            return replace(
+                state,
+                seq=event.seq,
+                messages=(*state.messages, *said),
+                answered=False,
+                rejected=state.rejected + 1,
+            )
         case Checkpoint():
             return replace(state, seq=event.seq, saved=event.seq)
         case _:
@@ -185,6 +199,7 @@ def _answered_by_model(state: LoopState, event: LLMResponse) -> LoopState:
         usage=state.usage + event.usage if event.usage else state.usage,
         cost=cost,
         answered=not message.tool_calls and event.finish_reason != "interrupted",
+        finish_reason=event.finish_reason,
     )
 
 

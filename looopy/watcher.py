@@ -7,9 +7,9 @@ loop does not know it. There is one for the whole process, as there is one OpenT
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -60,13 +60,13 @@ class Watched:
     """What a watcher makes of one execution.
 
     Attributes:
-        setup: the setup to use, its provider and tools wrapped.
+        plugs: what the setup shall have instead: `llm_provider` and `tool_providers`, wrapped; empty where it is to stay as it is.
         events: an operator that every event passes through, at once and unchanged.
         trace_id: the trace that the execution is recorded in.
         trace_url: where a person can look at it; empty where nobody knows.
     """
 
-    setup: Setup
+    plugs: Mapping[str, Any]
     events: Operator
     trace_id: str
     trace_url: str = ""

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from looopy import errors
 from looopy.errors import (
+    BudgetExceeded,
     BufferOverflow,
     ConfigurationError,
+    ExtractionFailed,
     LangfuseFailed,
     LimitExceeded,
     LooopyError,
@@ -23,6 +25,7 @@ from looopy.errors import (
     ModelOverloaded,
     ModelTimeout,
     NotResumable,
+    OutputInvalid,
     StateConflict,
     StoreFailed,
     StreamBroken,
@@ -62,6 +65,9 @@ EXAMPLES: list[LooopyError] = [
     UnsupportedParameter("m", parameters=["seed"], model="x", url="u", status=400, call_id="c", body="b"),
     StreamBroken("m", events_seen=3, model="x", url="u", status=200, call_id="c", body="b"),
     LimitExceeded("m", limit="tokens", allowed=10, spent=12),
+    BudgetExceeded("m", limit="cost", allowed=0.5, spent=0.51, unit="USD"),
+    OutputInvalid("m", problem="p", text="t", answers=3),
+    ExtractionFailed("m", text="t", mend="look"),
     ToolFailed("m", tool="add", call_id="c"),
     TaskCanceled("m", reason="why"),
     BufferOverflow("m", size=8),

@@ -29,6 +29,7 @@ from looopy.events import (
     LLMCall,
     LLMResponse,
     LLMRetry,
+    OutputRejected,
     Status,
     StatusUpdate,
     Task,
@@ -117,6 +118,7 @@ FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "first_token": st.none() | numbers,
         "attempts": st.integers(1, 99),
         "served_by": st.text(),
+        "cached": st.booleans(),
     },
     ToolStart: {"call_id": st.text(), "tool_name": st.text(), "arguments": objects},
     ToolProgress: {
@@ -131,6 +133,7 @@ FIELDS: dict[type[Any], dict[str, st.SearchStrategy[Any]]] = {
         "error": st.none() | failures,
         "seconds": numbers,
     },
+    OutputRejected: {"problem": st.text(), "attempt": st.integers(1, 99), "call_id": st.text()},
     InputRequired: {
         "input_id": st.text(),
         "prompt": st.text(),

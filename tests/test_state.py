@@ -24,6 +24,7 @@ from looopy.events import (
     LLMCall,
     LLMResponse,
     LLMRetry,
+    OutputRejected,
     Status,
     StatusUpdate,
     Task,
@@ -114,6 +115,23 @@ def test_an_answer_with_nothing_in_it_leaves_no_message() -> None:
     after = advance(START, LLMResponse(message=Message("assistant", reasoning="hm")))
 
     assert (after.messages, after.answered, after.output) == ((), True, "")
+
+
+def test_a_rejected_text_is_answered_by_a_message_and_a_rejected_call_by_its_tool_message() -> None:
+    before = replace(START, messages=(Message.assistant("no"),), answered=True)
+
+    assert advance(before, OutputRejected(problem="not so", seq=5)) == replace(
+        START, messages=(Message.assistant("no"), Message.user("not so")), rejected=1, seq=5
+    )
+    assert advance(WORKING, OutputRejected(problem="not so", call_id="a", seq=5)) == replace(
+        WORKING, rejected=1, seq=5
+    )
+
+
+def test_the_state_says_why_the_newest_answer_ended() -> None:
+    cut = LLMResponse(message=Message.assistant("Hel"), finish_reason="length")
+
+    assert advance(START, cut).finish_reason == "length"
 
 
 def test_what_was_cut_is_no_answer() -> None:
@@ -222,6 +240,7 @@ noise: st.SearchStrategy[Any] = st.one_of(
     st.builds(ToolProgress, call_id=ids),
     st.builds(InputRequired, input_id=ids, call_id=ids),
     st.builds(InputReceived, input_id=ids, value=json_values),
+    st.builds(OutputRejected, problem=st.text(max_size=3), call_id=ids),
     st.builds(LLMCall, iteration=st.integers(0, 9)),
     st.builds(Checkpoint, iteration=st.integers(0, 9)),
     st.builds(

@@ -23,6 +23,7 @@ from looopy.events import (
     LLMCall,
     LLMResponse,
     LLMRetry,
+    OutputRejected,
     StatusUpdate,
     ThoughtDelta,
     ToolComplete,
@@ -147,6 +148,8 @@ class Screen:
                 self._line("retry", "(the answer starts over)", "yellow")
             case LLMResponse():
                 self._answered(event)
+            case OutputRejected():
+                self._line("retry", f"↻ {one_line(event.problem, _RESULT)}", "yellow")
             case ToolStart() | ToolProgress() | ToolComplete() | ArtifactUpdate():
                 self._tool(event)
             case InputRequired():

@@ -51,6 +51,8 @@ USAGE: Final = "gen_ai.usage."
 COST: Final = "gen_ai.usage.cost"
 CALL: Final = "looopy.llm.call_id"
 ATTEMPTS: Final = "looopy.llm.attempts"
+SERVED_BY: Final = "looopy.llm.served_by"
+CACHED: Final = "looopy.llm.cached"
 
 # Of one attempt that failed.
 ATTEMPT: Final = "looopy.llm.attempt"

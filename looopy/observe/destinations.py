@@ -1,7 +1,7 @@
 """What hangs on a tracer provider: exporters with a queue before each, which are counted and can be exchanged.
 
-The SDK's own batch processor does the queueing and the sending. Around it: how many spans came through, ends that are bounded in time, and an
-`Outlet` that spans find the newest destinations through, since a provider lets nothing go that was added to it.
+How many spans came through is known at any time, and ends are bounded in time. Through an `Outlet` spans find the newest destinations, since a
+provider lets nothing go that was added to it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
-from opentelemetry.context import Context
+from opentelemetry.context import (
+    _SUPPRESS_INSTRUMENTATION_KEY as SUPPRESS,  # pyright: ignore[reportPrivateUsage]  the SDK's own exporters have no other
+)
+from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TracerProvider
 
 from looopy.errors import ConfigurationError, words
@@ -25,11 +29,14 @@ from looopy.observe.otlp import OTLPExporter
 
 _log = logging.getLogger("looopy.observe")
 _BATCH = 512  # spans of a request, as the SDK has it
+_DELAY = 5000  # milliseconds that a span waits at most until it is sent, as the SDK has it
 _QUEUE = 16_384  # spans that may wait to be sent; the SDK's 2,048 is what four hundred runs at once make
 
 
 class Destination:
-    """An exporter, the queue before it, and how many spans came through.
+    """An exporter, the queue before it with the thread that empties it, and how many spans came through.
+
+    As OpenTelemetry's batch processor, whose variables it reads, but it counts what it has no room for, and putting a span in costs a sixth.
 
     Args:
         name: where it sends, in words.
@@ -45,19 +52,19 @@ class Destination:
         self._takes = takes
         self._sent = _Counted(exporter, name)
         self._room = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
+        self._batch = min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH))
+        self._seconds = _number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000
         self._closed = False
         self.forked()
         forget_in_forks(self)
-        self._batches = BatchSpanProcessor(
-            self._sent,
-            max_queue_size=self._room,
-            max_export_batch_size=min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH)),
-        )
 
     def forked(self) -> None:
-        """In a fork's child: what waits to be sent, the parent sends, and the SDK's queue here is empty."""
-        self._lock = threading.Lock()
-        self._taken = self._dropped = 0
+        """In a fork's child: what waits to be sent, the parent sends, and its thread is not here."""
+        self._waiting: deque[ReadableSpan] = deque()
+        self._dropped = 0
+        self._counting, self._sending = threading.Lock(), threading.Lock()
+        self._due = threading.Event()
+        self._thread: threading.Thread | None = None
         self._sent.seen = self._sent.delivered = self._sent.lost = 0
 
     @property
@@ -68,31 +75,66 @@ class Destination:
     @property
     def lost(self) -> int:
         """Spans that the exporter has refused, for which there was no room, or that were too late."""
-        return self._taken - self.delivered if self._closed else self._sent.lost + self._dropped
+        late = (
+            self._sent.seen - self._sent.delivered - self._sent.lost + len(self._waiting)
+            if self._closed
+            else 0
+        )
+        return self._sent.lost + self._dropped + late
 
     def take(self, span: ReadableSpan) -> None:
-        """Put a span that has ended into the queue, if there is room; the SDK would drop an older one, and not count it."""
+        """Put a span that has ended into the queue, if there is room."""
         if self._takes is not None and span.context is not None and not self._takes(span.context.trace_id):
             return
-        with self._lock:
-            self._taken += 1
-            if fits := self._taken - self._dropped - self._sent.seen <= self._room:
-                first = False
-            else:
-                self._dropped += 1
-                first = self._dropped == 1
-        if fits:
-            self._batches.on_end(span)
-        elif first:
+        if len(self._waiting) >= self._room or self._closed:
+            self._drop()
+            return
+        self._waiting.append(span)
+        if self._thread is None:
+            self._begin()
+        elif len(self._waiting) >= self._batch and not self._due.is_set():
+            self._due.set()
+
+    def _drop(self) -> None:
+        with self._counting:
+            self._dropped += 1
+            first = self._dropped == 1 and not self._closed
+        if first:
             _log.warning(
                 "%s: spans are lost, since %s wait to be sent already: raise OTEL_BSP_MAX_QUEUE_SIZE, or sample (sample_rate=) (said once)",
                 self.name,
                 f"{self._room:,}",
             )
 
-    def flush(self) -> bool:
+    def _begin(self) -> None:
+        with self._counting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="looopy-spans", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        due = self._due
+        while not self._closed:
+            full = due.wait(self._seconds)
+            due.clear()
+            self._send(least=self._batch if full and not self._closed else 1)
+
+    def _send(self, *, least: int = 1) -> None:
+        """Send batches, for as long as so many spans wait."""
+        with self._sending:
+            token = attach(
+                set_value(SUPPRESS, True)
+            )  # what the exporter asks of the network is no part of a trace
+            try:
+                while len(self._waiting) >= least:
+                    some = range(min(self._batch, len(self._waiting)))
+                    self._sent.export([self._waiting.popleft() for _ in some])
+            finally:
+                detach(token)
+
+    def flush(self) -> None:
         """Send what is in the queue; blocks."""
-        return self._batches.force_flush()
+        self._send()
 
     def spare(self) -> None:
         """Leave the exporter open at the end: somebody else goes on with it."""
@@ -100,17 +142,19 @@ class Destination:
 
     def shutdown(self) -> None:
         """Send what is in the queue, and stop; blocks."""
-        self._batches.shutdown()
+        self._send()
+        self._sent.shutdown()
 
     def close(self) -> None:
-        """No more is waited for; say how many spans never came to the exporter, and how many it refused."""
+        """No more is taken or waited for; say how many spans never came to the exporter."""
         self._closed = True
-        if left := self._taken - self.delivered - self._sent.lost:
+        self._due.set()
+        if left := self.lost - self._sent.lost:
             _log.warning(
                 "%d of %d spans were not sent to %s: there was no room in the queue, or no time at the end; raise OTEL_BSP_MAX_QUEUE_SIZE, "
                 "sample (sample_rate=), or call flush() before the program ends",
                 left,
-                self._taken,
+                self.delivered + self.lost,
                 self.name,
             )
 
@@ -169,13 +213,11 @@ class _Counted(SpanExporter):
     def shutdown(self) -> None:
         if self.spared:
             return
+        self.spared = True  # once is enough
         try:
             self._exporter.shutdown()
         except Exception as error:
             _log.warning("%s could not be shut down: it raised %s", self._name, words(error))
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
 
 
 def _readable(span: ReadableSpan) -> ReadableSpan:

@@ -242,11 +242,11 @@ class Instrumentation:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
                 spans.end()
-            return Watched(setup=setup, events=_unchanged, trace_id=caller.trace_id)
+            return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
         _under_way.add(watch)
         account = self._pipeline.account
         url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
-        return Watched(setup=watch.setup, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+        return Watched(plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url)
 
     async def embed(
         self,
@@ -262,7 +262,7 @@ class Instrumentation:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
-            model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
+            model = str(getattr(setup.llm_provider, "model", ""))
             address, port = attributes.server(setup.llm_provider)
             provider = attributes.provider_name(model)
             meter = self._instruments.run(agent=state.agent_id, provider=provider, address=address, port=port)
@@ -312,13 +312,12 @@ class _Later:
 class _Watch:
     """One run that is recorded: an operator that shows its events to the folds and passes them on."""
 
-    __slots__ = ("_faults", "_folds", "_spans", "setup")
+    __slots__ = ("_faults", "_folds", "_spans")
 
     def __init__(self, spans: RunSpans, folds: Sequence[Fold], faults: Faults) -> None:
         self._spans = spans
         self._folds = folds
         self._faults = faults
-        self.setup = spans.setup
 
     def events(self, source: Observable[Event]) -> Observable[Event]:
         """The source, subscribed where the agent's span is the current one, and each event shown on its way."""
@@ -339,7 +338,8 @@ class _Watch:
     def end(self) -> None:
         """Nothing more will be seen of this run."""
         _under_way.discard(self)
-        for fold in self._folds:
+        folds, self._folds = self._folds, ()
+        for fold in folds:
             try:
                 fold.end()
             except Exception as error:
@@ -369,7 +369,9 @@ class _Watching(Observable[Event]):
             if isinstance(given, abc.ObserverBase)
             else Observer(cast("abc.OnNext[Event] | None", given), on_error, on_completed)
         )
-        watch, passing, pass_on = self._watch, _PASSING, observer.on_next
+        # A function is called as it is: an observer would take two calls more for each event.
+        pass_on = cast("abc.OnNext[Event]", given) if callable(on_next) else observer.on_next
+        watch, passing = self._watch, _PASSING
 
         def seen(event: Event) -> None:
             if type(event) not in passing:

@@ -59,6 +59,10 @@ def answer(event: LLMResponse, shown: Transcript | None, *, attempts: int, legac
         said[a.COST] = event.cost
     if attempts > 1:
         said[a.ATTEMPTS] = attempts
+    if event.served_by:
+        said[a.SERVED_BY] = event.served_by
+    if event.cached:
+        said[a.CACHED] = True
     if shown is not None:
         said[a.OUTPUT] = shown.output_messages(event.message, event.finish_reason)
     return said | _old(event, said) if legacy else said

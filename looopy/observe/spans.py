@@ -19,7 +19,7 @@ from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, ParamSpec, Protocol, cast
+from typing import ClassVar, NamedTuple, ParamSpec, Protocol, cast
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -145,14 +145,14 @@ class _Asked(NamedTuple):
 class OpenSpan:
     """A span that is open, and the context in which it is the current one."""
 
-    __slots__ = ("_later", "_over_at", "_tracer", "context", "span")
+    __slots__ = ("_over_at", "_said", "_tracer", "context", "span")
 
     def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
         self._tracer = tracer
         self.span = span
         self.context = context
         self._over_at: int | None = None
-        self._later: Callable[[Callable[[], a.Attributes]], None] | None = getattr(span, "later", None)
+        self._said: list[Callable[[], a.Attributes]] | None = getattr(span, "said", None)
 
     def given_up(self) -> None:
         """What it stands for ends now; why, and so the end of the span, is told later: a store may have to be waited for."""
@@ -160,10 +160,10 @@ class OpenSpan:
 
     def say(self, what: Callable[P, a.Attributes], *about: P.args, **how: P.kwargs) -> None:
         """Say something of it: now, or, where the span can wait, when it is sent."""
-        if self._later is None:
+        if self._said is None:
             self.span.set_attributes(what(*about, **how))
         else:
-            self._later(partial(what, *about, **how))
+            self._said.append(partial(what, *about, **how))
 
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
@@ -180,7 +180,8 @@ class RunSpans:
     """The spans of one execution.
 
     Attributes:
-        setup: the setup in which the model and the tools see their spans as the current one.
+        trace_id: the trace, as 32 hex digits; the caller's where there is no SDK to make one.
+        plugs: the model and the tools of the setup, so wrapped that each call sees its span as the current one.
     """
 
     __slots__ = (
@@ -204,7 +205,8 @@ class RunSpans:
         "_spans",
         "_tools",
         "_usage",
-        "setup",
+        "plugs",
+        "trace_id",
     )
 
     def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
@@ -225,7 +227,7 @@ class RunSpans:
             self._common[a.USER] = user
         if tags := state.tags or above.get(a.TAGS):
             self._common[a.TAGS] = tags
-        model = str(setup.request.model or getattr(setup.llm_provider, "model", ""))
+        model = str(getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
             a.PROVIDER: a.provider_name(model),
@@ -251,22 +253,17 @@ class RunSpans:
         self._usage: Usage | None = None
         self._cost: float | None = None
         self._answer: Message | None = None
-        self.setup = replace(
-            setup,
-            llm_provider=WatchedModel(setup.llm_provider, self),
-            tool_providers=tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
-        )
+        self.plugs = {
+            "llm_provider": WatchedModel(setup.llm_provider, self),
+            "tool_providers": tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
+        }
+        here = self._root.span.get_span_context()
+        self.trace_id = trace.format_trace_id(here.trace_id) if here.is_valid else caller.trace_id
 
     @property
     def faults(self) -> Faults:
         """What was kept from the run."""
         return self._spans.faults
-
-    @property
-    def trace_id(self) -> str:
-        """The trace, as 32 hex digits; that of the request where there is no SDK to make one."""
-        here = self._root.span.get_span_context()
-        return trace.format_trace_id(here.trace_id) if here.is_valid else self.setup.request.trace_id
 
     @property
     def span_id(self) -> str:
@@ -286,31 +283,11 @@ class RunSpans:
 
     def on_event(self, event: Event) -> None:
         """Open or close what an event stands for."""
-        with self._lock:
-            if not self._over:
-                self._fold(event)
-
-    def _fold(self, event: Event) -> None:
-        match event:
-            case LLMCall():
-                self._begin_iteration(event.iteration)
-            case LLMResponse():
-                self._answered(event)
-            case LLMRetry():
-                self._failed_attempt(event)
-            case ToolStart():
-                self._begin_tool(event)
-            case ToolComplete():
-                self._end_tool(event)
-            case InputRequired() if (tool := self._tools.pop(event.call_id, None)) is not None:
-                tool.span.set_attribute(a.STATUS, "input-required")
-                tool.end()
-            case Task():
-                self._asked(event)
-            case StatusUpdate(final=True):
-                self._end(event)
-            case _:
-                pass
+        fold = self._FOLDS.get(type(event))
+        if fold is not None:
+            with self._lock:
+                if not self._over:
+                    fold(self, event)
 
     def end(self) -> None:
         """End what is open, since nobody will say any more how the run ended. From any thread."""
@@ -329,6 +306,9 @@ class RunSpans:
     def _asked(self, event: Task) -> None:
         if event.metadata or self._shown is not None:
             self._root.say(sayings.task, event, self._shown)
+
+    def _called(self, event: LLMCall) -> None:
+        self._begin_iteration(event.iteration)
 
     def _begin_iteration(self, number: int) -> None:
         if self._iteration is not None:
@@ -440,9 +420,16 @@ class RunSpans:
             tool.say(sayings.result, event, self._shown)
         tool.end()
 
+    def _waits(self, event: InputRequired) -> None:
+        if (tool := self._tools.pop(event.call_id, None)) is not None:
+            tool.span.set_attribute(a.STATUS, "input-required")
+            tool.end()
+
     # -- the end
 
     def _end(self, event: StatusUpdate) -> None:
+        if not event.final:
+            return
         self._root.say(
             sayings.ending,
             event,
@@ -472,6 +459,18 @@ class RunSpans:
     def _fit(self, failure: Failure) -> Failure:
         shown = self._shown
         return failure if shown is None else replace(failure, message=shown.failure(failure.message))
+
+    _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
+        Task: _asked,
+        LLMCall: _called,
+        LLMRetry: _failed_attempt,
+        LLMResponse: _answered,
+        ToolStart: _begin_tool,
+        ToolComplete: _end_tool,
+        InputRequired: _waits,
+        StatusUpdate: _end,
+    }
+    """What each kind of event does: looked up, since asking for one type after the other is half the cost."""
 
 
 _CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}

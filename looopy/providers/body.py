@@ -29,7 +29,7 @@ class Constant(NamedTuple):
     tools: bytes  # tools that the user's own fields bring, comma-separated
     metadata: dict[str, JSON]
     given: Collection[str]  # names in the user's own fields
-    fields: Mapping[str, JSON]  # what `head` says
+    fields: Mapping[str, JSON]  # what `head` and `tools` say
 
 
 class Body:
@@ -44,7 +44,7 @@ class Body:
         ConfigurationError: `extra` has no JSON form, or sets what has its own place.
     """
 
-    __slots__ = ("_constant", "_extra", "_fields", "_model", "_tools")
+    __slots__ = ("_constant", "_extra", "_fields", "_model", "_other", "_tools")
 
     def __init__(
         self, model: str, fields: Callable[[str], dict[str, JSON]], extra: Mapping[str, JSON]
@@ -53,6 +53,7 @@ class Body:
         self._fields = fields
         self._extra = extra
         self._constant = constant_of(fields(model), extra, "extra_params")
+        self._other: tuple[tuple[str, bytes], Constant] = ((model, b""), self._constant)
         self._tools: tuple[Sequence[ToolDefinition], bytes] = ((), b"")
 
     def of(self, request: LLMRequest) -> bytes:
@@ -72,7 +73,7 @@ class Body:
         return b"".join(parts)
 
     def fields(self, request: LLMRequest) -> Mapping[str, JSON]:
-        """The fields of a request's body, but for the conversation, the tools and the bookkeeping.
+        """The fields of a request's body, but for the conversation, the request's tools and the bookkeeping.
 
         Raises:
             ConfigurationError: as `of`.
@@ -80,10 +81,20 @@ class Body:
         return self._for(request).fields
 
     def _for(self, request: LLMRequest) -> Constant:
+        """What a request has in common with others; of those with parameters of their own the newest is remembered, since a `Retry` asks alike."""
         model = request.model or self._model
-        if request.params or model != self._model:
-            return constant_of(self._fields(model), {**self._extra, **request.params}, "params")
-        return self._constant
+        if not request.params and model == self._model:
+            return self._constant
+        try:
+            alike = model, to_json(request.params)
+        except (PydanticSerializationError, ValueError):
+            alike = None
+        known, constant = self._other
+        if known != alike:
+            constant = constant_of(self._fields(model), {**self._extra, **request.params}, "params")
+            if alike is not None:
+                self._other = alike, constant
+        return constant
 
     def _tools_of(self, tools: Sequence[ToolDefinition]) -> bytes:
         known, wire = self._tools
@@ -123,14 +134,16 @@ def constant_of(
     merged = {**fields, **extra}
     if "max_completion_tokens" in merged:
         merged.pop("max_tokens", None)
-    tools, metadata = merged.pop("tools", ()), merged.pop("metadata", {})
+    metadata = merged.pop("metadata", {})
+    said = dict(merged)
+    tools = merged.pop("tools", ())
     try:
         head = to_json(merged, inf_nan_mode="null")[:-1]
         tools = to_json(tools, inf_nan_mode="null")[1:-1]
         to_json(metadata)
     except (PydanticSerializationError, ValueError) as error:
         raise ConfigurationError(f"{where} cannot be sent as JSON: {error}", argument=where) from None
-    return Constant(head, tools, metadata, tuple(extra), merged)
+    return Constant(head, tools, metadata, tuple(extra), said)
 
 
 def _messages(messages: Sequence[Message], model: str) -> bytes:

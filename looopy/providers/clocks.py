@@ -153,3 +153,10 @@ class Clocks:
                 _Deadline(self._heard + timeouts.between_tokens, "between-tokens", timeouts.between_tokens)
             )
         return min(deadlines, default=None)
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a number of seconds that somebody can wait: finite, 0 or more."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -11,12 +11,14 @@ from typing import Any, Literal, cast, get_args
 
 from reactivex import Observable, abc
 
-from looopy.errors import ConfigurationError, ContentRefused, LooopyError, ModelError, ModelFailed
+from looopy.errors import ConfigurationError, ContentRefused, ModelError, ModelFailed
 from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, ThoughtDelta
-from looopy.messages import Message, TextPart
+from looopy.messages import JSON, Message, TextPart
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import Attempt, Shown, Then, attempts, check_provider, model_of
+from looopy.providers.attempts import Attempt, Shown, Then, attempts
+from looopy.providers.candidates import Failures, candidates, check_candidates, model_of
+from looopy.providers.wrapped import base_url_of, parameters_of
 
 MidStream = Literal["fail", "restart", "continue"]
 """What happens when a model breaks off after it has shown something."""
@@ -26,21 +28,6 @@ GO_ON = (
     "repeat nothing of it, and say nothing about this."
 )
 """What a model is told that is to go on with another's answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """One of several models.
-
-    Attributes:
-        provider: who asks it.
-        model: its name where the provider asks for another by itself; else empty.
-        name: by which events call it.
-    """
-
-    provider: LLMProvider
-    model: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -80,18 +67,11 @@ class Fallback:
         accept: Callable[[LLMResponse], bool] | None = None,
         mid_stream: MidStream = "fail",
     ) -> None:
-        if not providers:
-            raise ConfigurationError(
-                "Fallback(): it takes providers, for example Fallback(LiteLLMProvider(model='gpt-4o-mini'), 'claude-haiku-4-5')",
-                argument="providers",
-            )
-        for place, provider in enumerate(providers):
-            if not (isinstance(provider, str) and provider.strip() and place):
-                check_provider(
-                    "Fallback",
-                    provider,
-                    "or, after the first, the name of another model of the same provider",
-                )
+        check_candidates(
+            "Fallback",
+            providers,
+            "Fallback(LiteLLMProvider(model='gpt-4o-mini'), 'claude-haiku-4-5')",
+        )
         errors: tuple[Any, ...] = tuple(on) if isinstance(on, Sequence) else (on,)
         if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
             raise ConfigurationError(
@@ -118,6 +98,15 @@ class Fallback:
         """The model that the first provider asks."""
         return model_of(cast("LLMProvider", self.providers[0]))
 
+    @property
+    def base_url(self) -> str:
+        """The address that the first provider asks."""
+        return base_url_of(cast("LLMProvider", self.providers[0]))
+
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What the first provider sends a request with."""
+        return parameters_of(cast("LLMProvider", self.providers[0]), request)
+
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the first, and the next when it fails; `LLMResponse.served_by` says who answered."""
 
@@ -134,11 +123,11 @@ class _Turn:
     def __init__(self, fallback: Fallback, request: LLMRequest) -> None:
         self._fallback = fallback
         self._request = request
-        self._candidates = _candidates(fallback.providers, request.model)
+        self._candidates = candidates(fallback.providers, request.model)
         self._place = 0
         self._refused: list[LLMResponse] = []
         self._unfit: Exception | None = None  # why the newest of them was refused
-        self._passing: Exception | None = None  # the newest failure that may pass
+        self._failures = Failures()
 
     def attempt(self, shown: Shown) -> Attempt:
         """Ask the candidate whose turn it is."""
@@ -168,21 +157,14 @@ class _Turn:
     def then(self, error: Exception, shown: Shown) -> Attempt | Exception:
         """The next attempt, or the error that is passed on."""
         fallback, refused = self._fallback, error is self._unfit
-        if not refused and isinstance(error, LooopyError) and error.retryable:
-            self._passing = error
+        if not refused:
+            self._failures.note(error)
         if (shown and fallback.mid_stream == "fail") or not (refused or isinstance(error, fallback.on)):
             return error
         if self._last:
-            return error if shown else self._worth_most(error)
+            return error if shown else self._failures.worth_most(error)
         self._place += 1
         return self.attempt(shown)
-
-    def _worth_most(self, last: Exception) -> Exception:
-        """Of all failures the one that says most about whether to ask again later."""
-        if self._passing is None or self._passing is last:
-            return last
-        self._passing.__cause__ = last  # a traceback shows both
-        return self._passing
 
     @property
     def _last(self) -> bool:
@@ -194,7 +176,7 @@ class _Turn:
             self._refused.append(response)
             self._unfit = problem
             raise problem
-        response = replace(response, served_by=response.served_by or self._candidates[self._place].name)
+        response = self._candidates[self._place].signed(response)
         return _with_costs(response, self._refused) if self._refused else response
 
     def _problem(self, response: LLMResponse) -> ModelError | None:
@@ -209,22 +191,6 @@ class _Turn:
 
     def _falls_back_on(self, error: type[Exception]) -> bool:
         return issubclass(error, self._fallback.on)
-
-
-def _candidates(providers: Sequence[LLMProvider | str], model: str) -> tuple[_Candidate, ...]:
-    """Who may be asked; of several with one name the second is called "name#2"."""
-    candidates: list[_Candidate] = []
-    names: dict[str, int] = {}
-    for provider in providers:
-        if isinstance(provider, str):
-            asks, of = provider, candidates[-1].provider
-        else:
-            asks, of = ("" if candidates else model), provider
-        name = asks or model_of(of) or type(of).__name__
-        names[name] = names.get(name, 0) + 1
-        unique = name if names[name] == 1 else f"{name}#{names[name]}"
-        candidates.append(_Candidate(of, asks, unique))
-    return tuple(candidates)
 
 
 def _with_costs(response: LLMResponse, refused: Sequence[LLMResponse]) -> LLMResponse:

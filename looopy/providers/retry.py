@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -13,9 +12,13 @@ from reactivex import Observable
 from looopy import threads
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMEvent
+from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import Attempt, Shown, Then, attempts, check_provider, model_of
+from looopy.providers.attempts import Attempt, Shown, Then, attempts
+from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.clocks import is_seconds
+from looopy.providers.wrapped import base_url_of, parameters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Retry:
             )
         for name in ("first_wait", "longest_wait", "seconds"):
             value: object = getattr(self, name)
-            if not (_is_seconds(value) or (name == "seconds" and value is None)):
+            if not (is_seconds(value) or (name == "seconds" and value is None)):
                 raise ConfigurationError(
                     f"Retry({name}={value!r}): it must be a number of seconds, 0 or more", argument=name
                 )
@@ -85,6 +88,15 @@ class Retry:
         """The model that the provider asks."""
         return model_of(self.provider)
 
+    @property
+    def base_url(self) -> str:
+        """The address that the provider asks."""
+        return base_url_of(self.provider)
+
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What the provider sends a request with."""
+        return parameters_of(self.provider, request)
+
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model, and again when it fails; `LLMResponse.attempts` says how many requests it took."""
         request = replace(request, params={"num_retries": 0, **request.params})
@@ -93,7 +105,7 @@ class Retry:
 
     def _rule(self, again: Attempt) -> Then:
         """When to ask again, for one subscription."""
-        began, failed = threads.now(), 0
+        began, failed = 0.0 if self.seconds is None else threads.now(), 0
 
         def then(error: Exception, shown: Shown) -> Attempt | Exception:
             nonlocal failed
@@ -127,12 +139,6 @@ _DOUBLINGS = 64  # more would overflow, and are years
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_seconds(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    )
 
 
 def _is_rule(rule: tuple[object, object]) -> bool:

@@ -21,15 +21,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import ErrorDetails
 
+from looopy import misfits
 from looopy.errors import ToolSchemaError
 from looopy.messages import JSON
 from looopy.ports import ToolContext
-
-_SHOWN = 200
-"""Characters of a wrong value that the model is shown again."""
-
-_LINES = 20
-"""Wrong fields that are told of; a model that got more wrong than that starts anew anyway."""
+from looopy.strict import untitled
 
 _CONTEXT = re.compile(r"(\w+\.)*ToolContext(\[.*\])?")
 
@@ -91,19 +87,13 @@ class Parameters:
 
     def _problems(self, error: ValidationError) -> str:
         found = error.errors(include_url=False, include_context=False)
-        count = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-        lines = [f"- {self._problem(each)}" for each in found[:_LINES]]
-        if len(found) > _LINES:
-            lines.append(f"- and {len(found) - _LINES} more")
-        return "\n".join([f"{count} with the arguments of {self.tool!r}:", *lines])
+        return misfits.told(f"with the arguments of {self.tool!r}", [self._problem(each) for each in found])
 
     def _problem(self, problem: ErrorDetails) -> str:
-        place = _path(problem["loc"])
         if problem["type"] == "unexpected_keyword_argument":
+            place = misfits.place(problem, whole="arguments")
             return f"{place}: unexpected argument; {self._instead_of(place)}"
-        if problem["type"].startswith("missing"):
-            return f"{place}: missing, and it is required"
-        return f"{place}: {problem['msg']}, got {_short(repr(problem['input']))}"
+        return misfits.line(problem, whole="arguments")
 
     def _instead_of(self, name: str) -> str:
         if not self.names:
@@ -258,7 +248,7 @@ class _Reading:
             if name in self._descriptions:
                 schema.setdefault("description", self._descriptions[name])
         order = ("type", "properties", "required", "additionalProperties", "$defs")
-        return _untitled({key: made[key] for key in order if key in made})
+        return untitled({key: made[key] for key in order if key in made})
 
     def _without_schema(self, fields: Sequence[inspect.Parameter], error: Exception) -> ToolSchemaError:
         found = ((each, reason) for each in fields if (reason := _why_not(each)) is not None)
@@ -345,32 +335,5 @@ def _described(function: Callable[..., object]) -> object:
     return called if called.__doc__ else type(function)
 
 
-def _untitled(schema: JSON) -> JSON:
-    """The schema without pydantic's titles, which only repeat the names; a property called "title" stays."""
-    if isinstance(schema, list):
-        return [_untitled(each) for each in cast("list[JSON]", schema)]
-    if not isinstance(schema, dict):
-        return schema
-    kept: dict[str, JSON] = {}
-    for key, value in cast("dict[str, JSON]", schema).items():
-        if key in ("properties", "$defs"):
-            kept[key] = {name: _untitled(each) for name, each in value.items()}
-        elif key in ("default", "const", "enum", "examples"):
-            kept[key] = value
-        elif key != "title":
-            kept[key] = _untitled(value)
-    return kept
-
-
-def _path(steps: Sequence[int | str]) -> str:
-    """Where in the arguments a problem is, as one writes it: `items[0].name`."""
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
-    return _short(path.removeprefix(".")) or "arguments"
-
-
 def _own(value: JSON) -> JSON:
     return deepcopy(cast("JSON", value)) if isinstance(value, dict | list) else value
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -5,7 +5,16 @@ from __future__ import annotations
 import io
 
 from looopy.cli.show import Screen, Terminal
-from looopy.events import ContentDelta, ContentReset, Event, Failure, LLMCall, LLMResponse, LLMRetry
+from looopy.events import (
+    ContentDelta,
+    ContentReset,
+    Event,
+    Failure,
+    LLMCall,
+    LLMResponse,
+    LLMRetry,
+    OutputRejected,
+)
 from looopy.messages import Message
 
 OVERLOADED = Failure(type="ModelOverloaded", message="too many requests", retryable=True)
@@ -28,6 +37,12 @@ def test_a_retry_says_why_and_when() -> None:
             ContentDelta(delta="4"),
         )
         == "↻ ModelOverloaded, again in 2.0 s\n↻ ModelOverloaded, again from b in 250 ms\n\n4"
+    )
+
+
+def test_an_answer_that_is_asked_for_again_says_what_was_wrong() -> None:
+    assert shown(ContentDelta(delta="no"), OutputRejected(problem="1 problem:\n- x: missing")) == (
+        "no\n\n↻ 1 problem: ⏎ - x: missing\n"
     )
 
 

@@ -11,6 +11,9 @@ from observe.receiver import Span
 MEASURED = ("gen_ai.response.time_to_first_chunk", "langfuse.observation.completion_start_time")
 """Attributes that differ from run to run: shown as "…"."""
 
+MARKS = ("langfuse.internal.is_app_root",)
+"""What the `langfuse` package writes on every span of a provider that it was once attached to: not ours to show."""
+
 
 def drawn(spans: Sequence[Span], *, common: dict[str, Any], leave_out: Collection[str] = ()) -> str:
     """The spans below each other. `common` is what every span must have, and is not shown again; so is what is left out."""
@@ -27,7 +30,7 @@ def drawn(spans: Sequence[Span], *, common: dict[str, Any], leave_out: Collectio
             status = "" if span.status == "UNSET" else f" {span.status}: {span.message}"
             found.append(f"{indent}{span.name} [{span.kind}]{status}")
             for name, value in sorted(span.attributes.items()):
-                if name not in common and name not in leave_out:
+                if name not in common and name not in leave_out and name not in MARKS:
                     found.append(f"{indent}  . {name} = {'…' if name in MEASURED else _shown(value)}")
             found += lines(span.span_id, indent + "    ")
         return found

@@ -6,18 +6,19 @@ import asyncio
 import re
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from looopy import LiteLLMEmbedder, watcher
+from looopy.errors import ConfigurationError
 from looopy.observe import OTLPExporter, instrument
 from looopy.providers.transport import HTTP
-from looopy.testing import ScriptedServer, embeds
+from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, says
 from observe.receiver import CLOSES, GARBAGE, HELD, HTML, Receiver, Reply, status, tree
 from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, each_provider, light, said, sdk
 
@@ -144,16 +145,16 @@ async def test_an_exporter_that_never_returns_holds_neither_runs_nor_the_end(sai
     assert recording.lost == 2 * SPANS
 
 
-@pytest.mark.parametrize("method", ["shutdown", "force_flush"])
-async def test_an_exporter_that_raises_when_it_ends_is_said_and_that_is_all(said, method: str) -> None:
-    keeps = Keeps()
-    setattr(keeps, method, boom)
-    with instrument(exporters=[keeps], tracer_provider=sdk()) as recording:
-        assert await answer() == "5"
-        assert recording.flush()
+async def test_an_exporter_that_raises_when_it_ends_is_said_and_that_is_all(said) -> None:
+    class Broken(Keeps):
+        shutdown = boom
 
-    assert len(keeps.names) == SPANS
-    assert said() == (["Keeps could not be shut down: it raised boom"] if method == "shutdown" else [])
+    broken = Broken()
+    with instrument(exporters=[broken], tracer_provider=sdk()):
+        assert await answer() == "5"
+
+    assert len(broken.names) == SPANS
+    assert said() == ["Broken could not be shut down: it raised boom"]
 
 
 # ---------------------------------------------------------------------------------------- providers, samplers, processors
@@ -255,6 +256,42 @@ async def test_a_processor_that_raises_at_the_end_of_a_span_costs_that_span_at_m
     assert len(said()) == 1
 
 
+def test_a_provider_that_lets_nobody_take_its_spans_is_said_with_the_mend() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        instrument(exporters=[Keeps()], tracer_provider=trace.NoOpTracerProvider())
+    assert str(caught.value) == (
+        "spans cannot be taken from a NoOpTracerProvider, which has no add_span_processor: let it export them itself, with "
+        "instrument(exporters=(), langfuse=False)"
+    )
+
+
+async def test_spans_that_a_sampler_only_records_are_not_sent() -> None:
+    class Records(Sampler):
+        def should_sample(self, *_: Any, **__: Any) -> SamplingResult:
+            return SamplingResult(Decision.RECORD_ONLY)
+
+        def get_description(self) -> str:
+            return "records"
+
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk(sampler=Records())) as recording:
+        assert await answer() == "5"
+    assert (keeps.names, recording.delivered, recording.lost) == ([], 0, 0)
+
+
+async def test_a_program_may_flush_and_end_its_own_provider(said) -> None:
+    provider, keeps = sdk(), Keeps()
+    with instrument(exporters=[keeps], tracer_provider=provider) as recording:
+        assert await answer() == "5"
+        assert await asyncio.to_thread(provider.force_flush)
+        assert len(keeps.names) == SPANS
+        assert await answer() == "5"
+        await asyncio.to_thread(provider.shutdown)
+        assert len(keeps.names) == 2 * SPANS
+        assert await answer() == "5"
+    assert (keeps.closed, recording.lost) == (1, 0)
+    assert said() == []
+
+
 async def test_a_provider_that_makes_no_tracer_is_said_to_who_passes_it_and_nothing_is_left_behind() -> None:
     class Provider(trace.TracerProvider):
         get_tracer = boom
@@ -288,6 +325,80 @@ async def test_a_meter_that_raises_costs_no_span_and_is_said_once(said) -> None:
     assert len(keeps.names) == 2 * SPANS
     (text,) = said()
     assert text.startswith("an event could not be recorded: boom, at watched.py:")
+
+
+async def test_a_meter_that_raises_at_the_end_of_an_abandoned_run_costs_no_span(said) -> None:
+    class Late(Meter):
+        begun: ClassVar[list[object]] = []
+
+        class Instrument:
+            def add(self, amount: float, *_: object) -> None:
+                if Late.begun and amount < 0:
+                    boom()
+
+            def record(self, *_: object) -> None:
+                if Late.begun:
+                    boom()
+
+    class Lates(Meters):
+        def get_meter(self, *_: Any, **__: Any) -> metrics.Meter:
+            return Late("late")
+
+    reached, released = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        """Wait."""
+        reached.set()
+        await released.wait()
+        return "waited"
+
+    keeps = Keeps()
+    recording = instrument(exporters=[keeps], tracer_provider=sdk(), meter_provider=Lates())
+    run = agent(calls("wait"), says("done"), tools=[wait]).execute("wait").start()
+    async with asyncio.timeout(5):
+        await reached.wait()
+        Late.begun.append(run)
+        recording.shutdown()
+        released.set()
+        assert (await run).output == "done"
+    assert len(keeps.names) == 4
+    (text,) = said()
+    assert text.startswith("the end of a run could not be recorded: boom")
+
+
+# ---------------------------------------------------------------------------------------------------------------- models
+async def test_a_model_that_cannot_say_its_parameters_is_asked_all_the_same(said) -> None:
+    class Odd(ScriptedModel):
+        parameters = boom
+
+    odd = Odd(calls("add", a=2, b=3), says("5"))
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk()) as recording:
+        assert await answer(agent(llm_provider=odd)) == "5"
+        assert recording.lost == 2
+    assert len(keeps.names) == SPANS - 2
+    (text,) = said()
+    assert text.startswith("a model call could not be recorded: boom")
+
+
+@pytest.mark.parametrize(("name", "spans"), [("base_url", ["invoke_agent clerk"]), ("model", [])])
+async def test_a_model_that_cannot_say_what_it_is_is_asked_and_its_run_unrecorded(
+    said, name: str, spans: list[str]
+) -> None:
+    class Odd:
+        def __init__(self) -> None:
+            self.call = ScriptedModel(calls("add", a=2, b=3), says("5")).call
+            self.asked = 0
+
+        def raises_at_first(self) -> str:
+            self.asked += 1
+            return boom() if self.asked == 1 else ""
+
+    setattr(Odd, name, property(Odd.raises_at_first))
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk(), meter_provider=Meters()):
+        assert await answer(agent(llm_provider=Odd())) == "5"
+    assert keeps.names == spans
+    (text,) = said()
+    assert text.startswith("a run could not be recorded: boom")
 
 
 # ------------------------------------------------------------------------------------------------------------ embeddings

@@ -8,54 +8,60 @@ from typing import Any
 import pytest
 from langfuse import Evaluation, get_client
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from reactivex import Observable
 
 from looopy import AgentLoop, LimitExceeded, Limits
-from looopy.events import LLMEvent
-from looopy.observe.langfuse import attach, task_of
-from looopy.ports import LLMRequest
+from looopy.observe import instrument, task_of
 from looopy.testing import ScriptedModel, calls, says
 from observe.langfuse_server import LangfuseServer
+from observe.receiver import tree
 
 
-class Spanned:
-    """A model that leaves a span where it is asked, as an instrumented loop does."""
-
-    def __init__(self, provider: TracerProvider, model: ScriptedModel) -> None:
-        self.tracer, self.model = provider.get_tracer("looopy"), model
-
-    def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
-        self.tracer.start_span("chat", attributes={"gen_ai.operation.name": "chat"}).end()
-        return self.model.call(request)
-
-
-def test_an_experiment_runs_the_agent_on_each_item_and_scores_what_it_says() -> None:
+def test_an_experiment_runs_the_agent_on_each_item_and_scores_what_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def exact(*, output: str, expected_output: str, **_: Any) -> Evaluation:
         return Evaluation(name="exact", value=float(output == expected_output))
 
     with LangfuseServer() as server:
-        account, provider = server.account(), TracerProvider(shutdown_on_exit=False)
-        attached = attach(account, provider)
-        agent = AgentLoop(llm_provider=Spanned(provider, ScriptedModel(says("3"), says("7"))))
-
-        outcome = get_client(public_key=account.public_key).run_experiment(
-            name="sums",
-            data=[{"input": "1 + 2?", "expected_output": "3"}, {"input": "3 + 3?", "expected_output": "6"}],
-            task=task_of(agent),
-            evaluators=[exact],
-            max_concurrency=1,
-        )
-
-        server.wait(scores=2)
-        attached.shutdown()
-        provider.shutdown()
+        account = server.account()
+        monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", account.public_key)
+        monkeypatch.setenv("LANGFUSE_SECRET_KEY", account.secret_key)
+        monkeypatch.setenv("LANGFUSE_BASE_URL", server.url)
+        agent = AgentLoop(llm_provider=ScriptedModel(says("3"), says("7"), name="gpt-4o-mini"))
+        with instrument(langfuse="package"):
+            outcome = get_client(public_key=account.public_key).run_experiment(
+                name="sums",
+                data=[
+                    {"input": "1 + 2?", "expected_output": "3"},
+                    {"input": "3 + 3?", "expected_output": "6"},
+                ],
+                task=task_of(agent),
+                evaluators=[exact],
+                max_concurrency=1,
+            )
+        server.wait(scores=2, spans=14)
     assert [each.output for each in outcome.item_results] == ["3", "7"]
     assert [(body["name"], body["value"]) for body in server.scores] == [("exact", 1.0), ("exact", 0.0)]
-    tasks = {span.span_id for span in server.spans if span.name == "experiment-item-task"}
-    chats = [span for span in server.spans if span.name == "chat"]
-    assert {span.parent_id for span in chats} == tasks
-    assert [span.attributes["langfuse.environment"] for span in chats] == ["sdk-experiment"] * 2
+    assert tree(server.spans) == TREE
+    ours = [span for span in server.spans if span.scope == "looopy"]
+    assert {span.attributes["langfuse.environment"] for span in ours} == {"sdk-experiment"}
+
+
+TREE = """\
+experiment-item-run [INTERNAL]
+  experiment-item-task [INTERNAL]
+    invoke_agent agent [INTERNAL]
+      agent.iteration [INTERNAL]
+        chat gpt-4o-mini [CLIENT]
+  experiment-item-evaluation [INTERNAL]
+    exact [INTERNAL]
+experiment-item-run [INTERNAL]
+  experiment-item-task [INTERNAL]
+    invoke_agent agent [INTERNAL]
+      agent.iteration [INTERNAL]
+        chat gpt-4o-mini [CLIENT]
+  experiment-item-evaluation [INTERNAL]
+    exact [INTERNAL]"""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,12 +24,14 @@ from looopy import (
 )
 from looopy.errors import LooopyError
 from looopy.events import ContentDelta
+from looopy.messages import DataPart, FilePart, TextPart
 from looopy.observe import Instrumentation, OTLPExporter, instrument
 from looopy.ports import ToolContext
 from looopy.providers.transport import HTTP
-from looopy.testing import Answer, ScriptedServer, calls, embeds, fails, says, stalls
+from looopy.testing import Answer, ScriptedServer, calls, embeds, fails, says, stalls, thinks
 from observe.drawn import drawn
 from observe.receiver import Receiver
+from observe.schemas import CONVENTIONS, STRICT
 
 COMMON = {"gen_ai.agent.name": "clerk", "gen_ai.conversation.id": "talk-1", "looopy.task.id": "task-1"}
 USED: dict[str, Any] = {
@@ -282,6 +286,7 @@ invoke_agent clerk [INTERNAL]
           . gen_ai.usage.output_tokens = 10
           . gen_ai.usage.reasoning.output_tokens = 4
           . looopy.llm.attempts = 3
+          . looopy.llm.served_by = claude-sonnet-4-5
             attempt gpt-4o-mini [INTERNAL] ERROR: ModelOverloaded: LiteLLM API error: HTTP 503 from http://proxy:4000/v1/chat/completions for model 'gpt-4o-mini': no capacity
   Wait and try again.
               . error.type = ModelOverloaded
@@ -832,3 +837,29 @@ GET /price [INTERNAL]
               . gen_ai.response.finish_reasons = ["stop"]
               . gen_ai.response.model = gpt-4o-mini"""
     )
+
+
+async def test_the_messages_on_spans_are_what_the_conventions_schemas_ask_for(receiver: Receiver) -> None:
+    picture = FilePart.of(b"\x89PNG", mime_type="image/png", name="rain.png")
+    asked = (TextPart("What is this?"), picture, DataPart({"city": "Oslo"}))
+    both = thinks("Two lookups.") + calls("weather", city="Oslo") + calls("weather", city="Atlantis")
+    with recorded(receiver):
+        agent = clerk(model(both, calls("nothing") + says("Hm."), says("Rain.")), system_prompt="Be brief.")
+        await ended(agent.execute(asked))
+
+    checked = [
+        (span.name, name)
+        for span in receiver.spans
+        for name, schema in CONVENTIONS.items()
+        if name in span.attributes
+        and (
+            schema.validate(json.loads(span.attributes[name])),
+            STRICT[name].validate(json.loads(span.attributes[name])),
+        )
+    ]
+    assert Counter(name for _, name in checked) == {
+        "gen_ai.system_instructions": 3,
+        "gen_ai.input.messages": 4,
+        "gen_ai.output.messages": 4,
+        "gen_ai.tool.definitions": 3,
+    }

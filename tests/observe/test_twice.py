@@ -85,6 +85,7 @@ async def test_the_newest_arguments_win_and_a_run_under_way_is_recorded_to_its_e
         assert watcher.watcher() is second
         assert await answer() == "5"
     second.shutdown()
+    first.shutdown()  # waits for what it still sends
 
     assert first.over
     assert Counter(one.names + two.names)["invoke_agent clerk"] == 2

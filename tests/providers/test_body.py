@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -162,6 +163,23 @@ def test_other_tools_in_the_next_call_are_sent():
 
 
 # -------------------------------------------------------------------------------------------------------- messages
+
+
+def test_what_was_sent_last_is_sent_again_only_where_it_was_just_so():
+    wire = Wire(*[ANSWER] * 8)
+    provider = wire.provider()
+    changing = {"seed": 1}  # while nobody looks
+    for params in (changing, changing, {"seed": True}, {"seed": 1}, {}, MappingProxyType({"seed": 3})):
+        run_virtual(events(provider, replace(HI, params=params)))
+        changing["seed"] = 2
+    for params in ({"seed": 3}, {}):
+        run_virtual(events(provider, replace(HI, params=params, model="gpt-4o-mini")))
+
+    assert [(sent["model"], sent.get("seed")) for sent in wire.sent] == [
+        *(("gpt-4o", seed) for seed in (1, 2, True, 1, None, 3)),
+        *(("gpt-4o-mini", seed) for seed in (3, None)),
+    ]
+    assert wire.sent[2]["seed"] is True
 
 
 def test_a_conversation_goes_as_it_was():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import re
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
 import reactivex as rx
-from providers.wrapping import HI, Named, answer, heard, most, proxy, story
+from providers.wrapping import HI, Named, Stubborn, answer, heard, in_the_turn_of, most, proxy, story
 from reactivex import Observable
+from reactivex import operators as ops
 
-from looopy import AgentLoop, LLMProvider, Message, Retry
+from looopy import AgentLoop, Fallback, Hedge, LiteLLMProvider, LLMProvider, LoadBalance, Message, Retry
 from looopy.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -25,6 +28,7 @@ from looopy.errors import (
 )
 from looopy.events import ContentDelta, ContentReset, Failure, LLMEvent, LLMResponse, LLMRetry
 from looopy.ports import LLMRequest
+from looopy.reactive import at_once
 from looopy.testing import (
     Answer,
     LLMRig,
@@ -51,6 +55,17 @@ def retry(*answers: Any, **options: Any) -> Retry:
 def test_a_wrapper_is_the_socket_that_it_wraps():
     assert isinstance(Retry(ScriptedModel()), LLMProvider)
     assert (Retry(Named("m")).model, Retry(ScriptedModel()).model) == ("m", "")
+
+
+@pytest.mark.parametrize("wrapper", [Retry, Fallback])
+def test_what_the_provider_says_of_itself_the_wrapper_says(wrapper: Any) -> None:
+    wrapped = wrapper(LiteLLMProvider("http://proxy", "gpt-4o", api_key=None))
+
+    assert (wrapped.model, wrapped.base_url, wrapped.parameters(HI)["max_tokens"]) == (
+        "gpt-4o",
+        "http://proxy",
+        4096,
+    )
 
 
 def test_each_wait_is_twice_as_long_up_to_the_longest_and_is_told():
@@ -391,14 +406,7 @@ def test_a_wait_that_is_left_from_another_thread_just_as_it_ends_asks_nobody_aga
 
     async def main() -> None:
         subscription = Retry(model, jitter=most).call(HI).subscribe()
-
-        def leave() -> None:
-            thread = threading.Thread(target=subscription.dispose)
-            thread.start()
-            thread.join(5)
-
-        # In the same turn of the loop as the end of the wait, so that it comes too late to call the timer off.
-        asyncio.get_running_loop().call_later(0.5 - 1e-10, leave)
+        in_the_turn_of(0.5, subscription.dispose)
         await asyncio.sleep(9)
 
     run_virtual(main())
@@ -417,6 +425,67 @@ def test_what_fails_at_once_is_asked_again_also_where_no_loop_runs():
     )
     assert over.wait(5)
     assert seen == ["llm-retry", "llm-retry"]
+
+
+def test_a_failure_after_leaving_asks_nobody_again():
+    stubborn = Stubborn()
+
+    async def main() -> list[LLMEvent]:
+        seen: list[LLMEvent] = []
+        Retry(stubborn).call(HI).subscribe(seen.append).dispose()
+        for step in (partial(stubborn.say, ContentDelta(delta="4")), partial(stubborn.fail, ModelFailed("no")), stubborn.complete):  # fmt: skip
+            step()
+        await asyncio.sleep(9)
+        return seen
+
+    assert run_virtual(main()) == []
+
+
+def test_an_observer_may_subscribe_and_so_may_nobody():
+    seen: list[str] = []
+    observer = rx.Observer[LLMEvent](
+        lambda event: seen.append(event.kind), lambda _: seen.append("#"), lambda: seen.append("|")
+    )
+
+    async def main() -> None:
+        retry(says("4")).call(HI).subscribe(observer)
+        retry(says("4")).call(HI).subscribe()
+
+    run_virtual(main())
+    assert seen == ["content-delta", "llm-response", "|"]
+
+
+def test_operators_that_lock_their_source_work_on_it():
+    call = retry(says("4")).call(HI)
+
+    async def main() -> list[Any]:
+        merged = rx.merge(call, rx.empty()).pipe(ops.take_while(lambda event: event.kind != "llm-response"))
+        return [event.delta for event in await merged.pipe(ops.to_list())]
+
+    assert run_virtual(main()) == ["4"]
+    assert call.lock is call.lock
+
+
+def test_an_answer_leaves_nothing_for_the_garbage_collector():
+    """Cycles would cost more than the wrapper itself."""
+
+    async def main() -> int:
+        call = Retry(Fallback(Hedge(LoadBalance(Answers()), after=1))).call(HI)
+        await call
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                call.subscribe()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    class Answers:
+        def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
+            return at_once([LLMResponse(message=Message.assistant("4"))])
+
+    assert run_virtual(main()) == 0
 
 
 def test_each_subscription_has_attempts_of_its_own():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+
+from reactivex import Observable
+from reactivex.disposable import Disposable
 
 from looopy import LiteLLMProvider, LLMProvider, LLMRequest, Message
 from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, LLMRetry, ThoughtDelta
@@ -21,6 +25,30 @@ class Named(ScriptedModel):
     def __init__(self, name: str, *answers: Any, **options: Any) -> None:
         super().__init__(*answers, name=name, **options)
         self.model = name
+
+
+class Stubborn(Observable[LLMEvent]):
+    """A source that cannot be stopped, and its provider."""
+
+    model = "stubborn"
+
+    def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
+        return self
+
+    def subscribe(self, *observer: Any, **options: Any) -> Any:
+        self.say, self.fail, self.complete = observer
+        return Disposable()
+
+
+def in_the_turn_of(second: float, action: Callable[[], object]) -> None:
+    """Do something on another thread, in the turn of the loop in which the timers of that second ring: too late to call them off."""
+
+    def act() -> None:
+        thread = threading.Thread(target=action)
+        thread.start()
+        thread.join(5)
+
+    asyncio.get_running_loop().call_later(second - 1e-10, act)
 
 
 def most() -> float:

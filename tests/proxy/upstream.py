@@ -38,6 +38,11 @@ SCRIPTS: dict[str, Sequence[Turn | Refuses]] = {
         [Thinks("First the weather.", "c2lnbmF0dXJlLW9uZQ=="), Calls("get_weather", {"city": "Oslo"})],
         [Thinks("Now the answer.", "c2lnbmF0dXJlLXR3bw=="), Says("It is 4 degrees in Oslo.")],
     ],
+    "report": [[Says('{"city": "Oslo", "sky": "grey"}')]],
+    "report-by-tool": [
+        [Calls("final_answer", {"city": "Oslo", "sky": "green"})],
+        [Calls("final_answer", {"city": "Oslo", "sky": "grey"})],
+    ],
     "breaks": [[Says("The answer is"), Breaks()]],
     "stalls": [[Says("One moment"), Stalls()]],
     "embeddings": [],

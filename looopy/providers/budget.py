@@ -1,0 +1,302 @@
+"""A model that may use so many tokens, or so much money, and is cut in mid-answer when that is spent."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import cast
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+
+from looopy.errors import BudgetExceeded, ConfigurationError, ModelTimeout
+from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, LLMRetry
+from looopy.messages import JSON, Usage
+from looopy.model_call import asked
+from looopy.ports import LLMProvider, LLMRequest
+from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.estimates import input_tokens, tokens_of
+from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
+
+
+class Meter:
+    """What was used: the memory of a `Budget`. One for a run, a session, a user, a process: whoever shares it shares the budget. For any thread.
+
+    It counts what models report; of calls under way, and of those that were cut, what their pieces let expect.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tokens = 0.0
+        self._cost = 0.0
+        self._paid: dict[str, tuple[int, float]] = {}
+
+    def __repr__(self) -> str:
+        return f"Meter(tokens={self.tokens}, cost={self.cost:.6f})"
+
+    @property
+    def tokens(self) -> int:
+        """Input and output."""
+        return math.ceil(self._tokens)
+
+    @property
+    def cost(self) -> float:
+        """US dollars, as far as the prices are known."""
+        return self._cost
+
+    def add(self, tokens: float, cost: float) -> tuple[float, float]:
+        """Count some more; some less where it is negative, to correct what was counted before. Gives what that makes in all."""
+        with self._lock:
+            # Rounding must not leave less than nothing where an estimate is taken back.
+            self._tokens = max(0.0, self._tokens + tokens)
+            self._cost = max(0.0, self._cost + cost)
+            return self._tokens, self._cost
+
+    def learn(self, model: str, usage: Usage, cost: float) -> None:
+        """Take note of what a model cost, for estimates."""
+        with self._lock:
+            tokens, paid = self._paid.get(model, (0, 0.0))
+            self._paid[model] = (tokens + usage.total_tokens, paid + cost)
+
+    def price(self, model: str) -> float:
+        """US dollars a token of a model, on the average of what was reported so far; 0 where nothing was."""
+        tokens, paid = self._paid.get(model, (0, 0.0))
+        return paid / tokens if tokens else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A provider that stops when so many tokens or so much money is spent, with a `BudgetExceeded`.
+
+    It acts in mid-answer: tokens are estimated as they come, and when the estimate crosses the limit the answer is cut and its connection
+    closed. What is cut stays counted as estimated; otherwise the model's own figures take the place of the estimate. An answer that turns out
+    dearer than estimated is not thrown away: the next call is refused. A call that already its question would make too dear is not made.
+
+    Money is estimated by the given prices, else by what the model cost so far on this meter; a first call without either is counted at its end.
+
+    Attributes:
+        provider: who is asked.
+        meter: where what was used is counted, and by whom it is shared.
+        tokens: the most, input and output together; None for no limit.
+        cost: the most, in US dollars, as far as known; None for no limit.
+        input_price: US dollars a token of the question, for models whose answers come without a price.
+        output_price: US dollars a token of the answer.
+
+    Raises:
+        ConfigurationError: a value cannot work, or there is no limit at all.
+
+    Example:
+        >>> Budget(LiteLLMProvider(model="gpt-4o-mini"), Meter(), tokens=50_000, cost=0.25)
+    """
+
+    provider: LLMProvider
+    meter: Meter
+    _: KW_ONLY
+    tokens: int | None = None
+    cost: float | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+    def __post_init__(self) -> None:
+        check_provider("Budget", self.provider, "for example LiteLLMProvider(model='gpt-4o-mini')")
+        if not isinstance(self.meter, Meter):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"Budget: a {type(self.meter).__name__} is no meter; it takes a Meter(), which those share who share the budget",
+                argument="meter",
+            )
+        if self.tokens is None and self.cost is None:
+            raise ConfigurationError(
+                "Budget: it has no limit; give it tokens=50_000 or cost=0.25, or both", argument="tokens"
+            )
+        for name in ("tokens", "cost", "input_price", "output_price"):
+            value = cast("object", getattr(self, name))
+            if value is not None and not _is_limit(value, least_is_zero="price" in name):
+                raise ConfigurationError(
+                    f"Budget({name}={value!r}): it must be a number above 0, a price also 0; leave it out for none",
+                    argument=name,
+                )
+        if (self.input_price is None) != (self.output_price is None):
+            raise ConfigurationError(
+                "Budget: input_price and output_price come together; models have both", argument="input_price"
+            )
+        refuse_twice(
+            self, "meter", "each call would be counted twice; one Budget takes both tokens= and cost="
+        )
+
+    @property
+    def model(self) -> str:
+        """The model that the provider asks."""
+        return model_of(self.provider)
+
+    @property
+    def base_url(self) -> str:
+        """The address that the provider asks."""
+        return base_url_of(self.provider)
+
+    def parameters(self, request: LLMRequest, /) -> Mapping[str, JSON]:
+        """What the provider sends a request with."""
+        return parameters_of(self.provider, request)
+
+    def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
+        """Ask the model, as far as the budget reaches."""
+
+        def subscribe(
+            observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            bill = _Bill(self, request)
+            if (spent := bill.begin()) is not None:
+                observer.on_error(spent)
+                return Disposable()
+            inner = SingleAssignmentDisposable()
+
+            def on_next(event: LLMEvent) -> None:
+                if bill.over:  # a provider that goes on after it was cut
+                    return
+                spent = bill.read(event)
+                observer.on_next(event)
+                if spent is not None:
+                    inner.dispose()
+                    observer.on_error(spent)
+
+            def on_error(error: Exception) -> None:
+                bill.failed(error)
+                observer.on_error(error)
+
+            try:
+                events = asked(self.provider, request)
+            except Exception as error:  # noqa: BLE001  a provider may raise whatever it likes
+                on_error(error)
+                return Disposable()
+            inner.disposable = events.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
+            return inner
+
+        return Observable(subscribe)
+
+
+class _Bill:
+    """What one call costs, estimated until its answer says it.
+
+    Attributes:
+        over: whether nothing more is counted: it was answered, or cut.
+    """
+
+    __slots__ = (
+        "_budget",
+        "_cost",
+        "_heard",
+        "_input",
+        "_input_price",
+        "_meter",
+        "_model",
+        "_most_cost",
+        "_most_tokens",
+        "_output_price",
+        "_tokens",
+        "over",
+    )
+
+    def __init__(self, budget: Budget, request: LLMRequest) -> None:
+        self._budget = budget
+        self._meter = budget.meter
+        self._most_tokens = math.inf if budget.tokens is None else budget.tokens
+        self._most_cost = math.inf if budget.cost is None else budget.cost
+        self._model = request.model or budget.model
+        known = budget.meter.price(self._model)
+        self._input_price = known if budget.input_price is None else budget.input_price
+        self._output_price = known if budget.output_price is None else budget.output_price
+        self._input = input_tokens(request)
+        self._tokens = 0.0  # counted for the request under way; of those before it the meter alone knows
+        self._cost = 0.0
+        self._heard = False
+        self.over = False
+
+    def begin(self) -> BudgetExceeded | None:
+        """Count the question; an error where there is nothing left to spend, or too little for it."""
+        total, paid = self._meter.add(0.0, 0.0)
+        if total >= self._most_tokens or paid >= self._most_cost:
+            return self._spent(total, paid)
+        spent = self._count(self._input, self._input * self._input_price)
+        if spent is not None:
+            self._settle(0.0, 0.0)
+        return spent
+
+    def read(self, event: LLMEvent) -> BudgetExceeded | None:
+        """Count what an event stands for; an error where that is too much."""
+        match event:
+            case ContentDelta(delta=delta):  # first, since there are thousands of them
+                self._heard = True
+                tokens = tokens_of(delta)
+                return self._count(tokens, tokens * self._output_price)
+            case LLMResponse():
+                self._answered(event)
+                return None
+            case LLMRetry():
+                if not self._heard:
+                    return None
+                # Another request: what the last one said is paid for, and its figures will not come.
+                self._tokens = self._cost = 0.0
+                self._heard = False
+                return self._count(self._input, self._input * self._input_price)
+            case ContentReset():
+                return None
+            case _:
+                self._heard = True
+                tokens = tokens_of(event.delta)
+                return self._count(tokens, tokens * self._output_price)
+
+    def failed(self, error: Exception) -> None:
+        """The call failed: a request that was refused is not charged."""
+        if not (self._heard or self.over or isinstance(error, ModelTimeout)):
+            self._settle(0.0, 0.0)
+
+    def _answered(self, response: LLMResponse) -> None:
+        usage, cost = response.usage, response.cost
+        if response.cached:
+            self._settle(0.0, 0.0)
+            return
+        if usage is not None and cost is not None:
+            self._meter.learn(self._model, usage, cost)
+        if usage is not None and cost is None:
+            cost = usage.input_tokens * self._input_price + usage.output_tokens * self._output_price
+        self._settle(
+            self._tokens if usage is None else usage.total_tokens, self._cost if cost is None else cost
+        )
+
+    def _settle(self, tokens: float, cost: float) -> None:
+        """The call cost this, whatever was estimated."""
+        self._meter.add(tokens - self._tokens, cost - self._cost)
+        self.over = True
+
+    def _count(self, tokens: float, cost: float) -> BudgetExceeded | None:
+        """Count some more; an error where that is more than there is."""
+        self._tokens += tokens
+        self._cost += cost
+        total, paid = self._meter.add(tokens, cost)
+        if total > self._most_tokens or paid > self._most_cost:
+            return self._spent(total, paid)
+        return None
+
+    def _spent(self, total: float, paid: float) -> BudgetExceeded:
+        """What is spent: the tokens, else the money."""
+        budget = self._budget
+        if budget.tokens is not None and total >= budget.tokens:
+            text = f"the budget of {budget.tokens:,} tokens is spent: the meter is at {math.ceil(total):,}"
+            return self._cut(
+                text, limit="tokens", allowed=budget.tokens, spent=math.ceil(total), unit="tokens"
+            )
+        assert budget.cost is not None, "one of the two is spent"
+        text = f"the budget of ${budget.cost:g} is spent: the meter is at ${paid:.6g}"
+        return self._cut(text, limit="cost", allowed=budget.cost, spent=paid, unit="USD")
+
+    def _cut(self, text: str, *, limit: str, allowed: float, spent: float, unit: str) -> BudgetExceeded:
+        self.over = True
+        text += f"; raise {limit}= of Budget, or go on with a new Meter"
+        return BudgetExceeded(text, limit=limit, allowed=allowed, spent=spent, unit=unit)
+
+
+def _is_limit(value: object, *, least_is_zero: bool) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return False
+    return value > 0 or (least_is_zero and value == 0)

@@ -1,0 +1,117 @@
+"""Several models to choose from: what they are called, and what each is sent.
+
+`fallback.py`, `hedge.py`, `load_balance.py` and `route.py` are given them in the same way: as providers, and as names of other models of the
+provider before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from looopy.errors import ConfigurationError, LooopyError, redact
+from looopy.events import LLMResponse
+from looopy.ports import LLMProvider, LLMRequest
+
+
+class Candidate(NamedTuple):
+    """One of several models.
+
+    Attributes:
+        provider: who asks it.
+        model: its name where the provider asks for another by itself; else empty.
+        name: by which events call it.
+    """
+
+    provider: LLMProvider
+    model: str
+    name: str
+
+    def sent(self, request: LLMRequest) -> LLMRequest:
+        """What it is sent: a request that is meant for whichever is chosen."""
+        return replace(request, model=self.model) if self.model else request
+
+    def signed(self, response: LLMResponse) -> LLMResponse:
+        """Its answer, with `served_by`; a wrapper within knows better."""
+        return response if response.served_by else replace(response, served_by=self.name)
+
+
+def candidates(providers: Sequence[LLMProvider | str], model: str = "") -> tuple[Candidate, ...]:
+    """Those who may be asked; of several with one name the second is called "name#2".
+
+    Args:
+        providers: as checked by `check_candidates`.
+        model: what the first is asked for instead of its own.
+    """
+    found: list[Candidate] = []
+    names: dict[str, int] = {}
+    for provider in providers:
+        if isinstance(provider, str):
+            asks, of = provider, found[-1].provider
+        else:
+            asks, of = ("" if found else model), provider
+        name = asks or model_of(of) or type(of).__name__
+        names[name] = names.get(name, 0) + 1
+        found.append(Candidate(of, asks, name if names[name] == 1 else f"{name}#{names[name]}"))
+    return tuple(found)
+
+
+class Failures:
+    """What went wrong so far with those who were asked."""
+
+    __slots__ = ("_passing",)
+
+    def __init__(self) -> None:
+        self._passing: Exception | None = None  # the newest that may pass
+
+    def note(self, error: Exception) -> None:
+        """Another one failed."""
+        if isinstance(error, LooopyError) and error.retryable:
+            self._passing = error
+
+    def worth_most(self, last: Exception) -> Exception:
+        """Of all failures the one that says most about whether to ask again later."""
+        if self._passing is None or self._passing is last:
+            return last
+        self._passing.__cause__ = last  # a traceback shows both
+        return self._passing
+
+
+def model_of(provider: LLMProvider) -> str:
+    """The name of the model that a provider asks; empty where it does not say."""
+    return getattr(provider, "model", "")
+
+
+def check_candidates(wrapper: str, providers: Sequence[object], example: str) -> None:
+    """Check that a wrapper was given providers, and names only after one.
+
+    Raises:
+        ConfigurationError: it was not.
+    """
+    if not providers:
+        raise ConfigurationError(
+            f"{wrapper}(): it takes providers, for example {example}", argument="providers"
+        )
+    for place, provider in enumerate(providers):
+        if not (isinstance(provider, str) and provider.strip() and place):
+            check_provider(
+                wrapper, provider, "or, after the first, the name of another model of the same provider"
+            )
+
+
+def check_provider(wrapper: str, provider: object, mend: str) -> None:
+    """Check that a wrapper was given a provider, and no class that somebody forgot to call.
+
+    Raises:
+        ConfigurationError: it was not.
+    """
+    if isinstance(provider, type) or not callable(getattr(provider, "call", None)):
+        if isinstance(provider, type):
+            given = f"the class {provider.__name__}"
+        else:
+            given = redact(repr(provider)) if isinstance(provider, str) else f"a {type(provider).__name__}"
+        raise ConfigurationError(
+            f"{wrapper}: {given} is no provider; it takes an object with call(request), {mend}",
+            argument="provider",
+        )

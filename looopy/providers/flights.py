@@ -1,0 +1,343 @@
+"""Calls that several subscribers share, and answers that are kept. `cache.py` says which requests are equal; what happens to their answers is here.
+
+A `Seat` is a subscriber, a `Flight` a call that has as many as there are, a `Kept` an answer as it is written down. All on one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextvars import copy_context
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, TypeAlias, TypeVar, cast
+
+from pydantic_core import from_json, to_json
+from reactivex import Observable, abc
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+
+from looopy import threads
+from looopy.events import (
+    BLANK,
+    ContentDelta,
+    ContentReset,
+    LLMEvent,
+    LLMResponse,
+    LLMRetry,
+    ThoughtDelta,
+    ToolCallDelta,
+    dumps,
+    loads,
+)
+from looopy.messages import JSON, jsonable
+from looopy.reactive import from_aiter, from_awaitable, gate
+
+_BREATH = 64  # pieces that are replayed at once, without letting others on the event loop go on
+
+Piece: TypeAlias = ContentDelta | ThoughtDelta | ToolCallDelta
+E = TypeVar("E", bound=LLMEvent)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer to be given again: new events, which nobody else holds.
+
+    Attributes:
+        pieces: how it was streamed.
+        response: its end.
+    """
+
+    pieces: list[Piece]
+    response: LLMResponse
+
+    @classmethod
+    def read(cls, value: object) -> Kept | None:
+        """What `written` made; None of anything else."""
+        if not isinstance(value, bytes):
+            return None
+        pieces, _, response = value.partition(b"\n")
+        try:
+            kept = cls([_piece(brief) for brief in from_json(pieces)], cast("LLMResponse", loads(response)))
+        except (ValueError, TypeError):
+            return None
+        return kept if isinstance(kept.response, LLMResponse) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+
+    def twin(self) -> Kept:
+        """The same once more, for somebody else."""
+        return Kept([_blank(piece) for piece in self.pieces], _blank(self.response))
+
+
+def written(events: Sequence[LLMEvent]) -> bytes | None:
+    """An answer as two lines of JSON, its pieces and its end; None where it is not whole, so that it is not worth keeping."""
+    *pieces, last = events or [None]
+    if not isinstance(last, LLMResponse) or last.finish_reason not in ("stop", "tool_calls"):
+        return None
+    if any(call.problem for call in last.tool_calls):
+        return None
+    shown = [piece for piece in pieces if not isinstance(piece, LLMRetry)]
+    if not all(isinstance(piece, Piece) for piece in shown):
+        return None  # whatever its author's type checker would have said
+    return to_json(jsonable([*map(_brief, cast("list[Piece]", shown))])) + b"\n" + dumps(_blank(last))
+
+
+def _brief(piece: Piece) -> JSON:
+    match piece:
+        case ContentDelta(delta=delta):
+            return delta
+        case ThoughtDelta(delta=delta):
+            return [delta]
+        case _:
+            return [piece.call_id, piece.tool_name, piece.delta]
+
+
+def _piece(brief: JSON) -> Piece:
+    if type(brief) is str:  # first and bare, since there are thousands of them
+        return ContentDelta(delta=brief)
+    match brief:
+        case [str(delta)]:
+            return ThoughtDelta(delta=delta)
+        case [str(call_id), str(name), str(delta)]:
+            return ToolCallDelta(call_id=call_id, tool_name=name, delta=delta)
+        case _:
+            raise ValueError("no piece of an answer")
+
+
+def _blank(event: E) -> E:
+    """The event without the ids of the run that has it."""
+    return replace(event, task_id="", context_id="", seq=0, timestamp=BLANK, parent_task_id="", path=())
+
+
+class Seat:
+    """A subscriber.
+
+    Attributes:
+        pays: whether the call is made for it; to others its answer is as if out of the cache.
+        left: whether it wants nothing more.
+    """
+
+    __slots__ = ("_began", "_first_token", "_flight", "_observer", "_replay", "_scheduler", "left", "pays")
+
+    def __init__(
+        self, observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
+    ) -> None:
+        self.pays = False
+        self.left = False
+        self._observer = observer
+        self._scheduler = scheduler
+        self._began = threads.now()
+        self._first_token: float | None = None
+        self._flight: Flight | None = None
+        self._replay: abc.DisposableBase | None = None
+
+    def sit(self, flight: Flight, *, pays: bool) -> None:
+        """Take part in a call."""
+        self._flight, self.pays = flight, pays
+
+    def leave(self) -> None:
+        """Want nothing more."""
+        self.left = True
+        if self._flight is not None:
+            self._flight.leave(self)
+        if self._replay is not None:
+            self._replay.dispose()
+
+    def hear(self, event: LLMEvent) -> None:
+        """Pass on an event of the call."""
+        if not self.pays:
+            event = _blank(event)
+            if isinstance(event, LLMResponse):
+                event = self._for_nothing(event)
+            elif not isinstance(event, LLMRetry | ContentReset):
+                self._first_piece()
+        self._observer.on_next(event)
+
+    def end(self, error: Exception | None = None) -> None:
+        """The call is over."""
+        if error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(error if self.pays else _copied(error))
+
+    def replay(self, kept: Kept) -> None:
+        """Give a kept answer, as it was streamed."""
+        if len(kept.pieces) > _BREATH:
+            # By a task, which lets others go on in between, and waits for slow readers.
+            self._replay = from_aiter(lambda: self._one_by_one(kept)).subscribe(
+                self._observer, scheduler=self._scheduler
+            )
+            return
+        if kept.pieces:
+            self._first_piece()
+        for piece in kept.pieces:
+            self._observer.on_next(piece)
+        self._observer.on_next(self._for_nothing(kept.response))
+        self._observer.on_completed()
+
+    async def _one_by_one(self, kept: Kept) -> AsyncIterator[LLMEvent]:
+        self._first_piece()
+        for piece in kept.pieces:
+            yield piece
+        yield self._for_nothing(kept.response)
+
+    def _first_piece(self) -> None:
+        if self._first_token is None:
+            self._first_token = threads.now() - self._began
+
+    def _for_nothing(self, response: LLMResponse) -> LLMResponse:
+        """The answer for one who does not pay: filled in, since nobody else holds it (`replace` would take three times as long)."""
+        write = object.__setattr__
+        write(response, "cached", True)
+        write(response, "cost", 0.0)
+        write(response, "attempts", 0)
+        write(response, "seconds", threads.now() - self._began)
+        write(response, "first_token", self._first_token)
+        return response
+
+
+def _copied(error: Exception) -> Exception:
+    """An error for one more run: each writes its result into it."""
+    try:
+        twin = copy(error)
+    except Exception:  # noqa: BLE001  its author did not think of copies
+        return error
+    twin.__cause__ = error
+    return twin
+
+
+class Shelf(Protocol):
+    """Where the answer to a call is kept."""
+
+    def look(self) -> Awaitable[Kept | None]:
+        """What is kept there."""
+        ...
+
+    def put(self, value: bytes, /) -> Awaitable[None] | None:
+        """Keep an answer; an awaitable is to be awaited."""
+        ...
+
+
+class Flight:
+    """One call, and those who share it. The first of them pays, and when that leaves, the next; when the last leaves, it ends.
+
+    Args:
+        begin: makes its stream.
+        shelf: where its answer is kept; None keeps it nowhere.
+        land: called when it is over.
+    """
+
+    __slots__ = (
+        "_begin",
+        "_events",
+        "_land",
+        "_loop",
+        "_paid",
+        "_seats",
+        "_shelf",
+        "_storing",
+        "_taken",
+        "_work",
+    )
+
+    def __init__(
+        self, begin: Callable[[], Observable[LLMEvent]], *, shelf: Shelf | None, land: Callable[[], object]
+    ) -> None:
+        self._begin = begin
+        self._shelf = shelf
+        self._land = land
+        self._loop = threads.loop_here()
+        self._seats: list[Seat] = []
+        self._taken = False
+        self._paid = False
+        self._events: list[LLMEvent] = []
+        self._storing = False
+        self._work = SerialDisposable()
+
+    def take(self, seat: Seat) -> None:
+        """Let one more take part: it hears what there was so far, and then the rest."""
+        seat.sit(self, pays=not self._taken)
+        self._taken = True
+        self._seats.append(seat)
+        for event in tuple(self._events):
+            seat.hear(event)
+
+    def leave(self, seat: Seat) -> None:
+        """One wants nothing more."""
+        if seat not in self._seats:
+            return
+        self._seats.remove(seat)
+        if self._seats:
+            if seat.pays and not self._paid:
+                self._seats[0].pays = True
+        elif not self._storing:  # what is paid for is kept even if nobody waits for that any more
+            self._work.dispose()
+            self._land()
+
+    def look(self, shelf: Shelf) -> None:
+        """Look for the answer where it is kept, and ask for it where it is not."""
+        self._work.disposable = from_awaitable(shelf.look).subscribe(self._found, self._failed)
+
+    def fetch(self) -> None:
+        """Ask for the answer."""
+        single = SingleAssignmentDisposable()
+        self._work.disposable = single
+        # Without the first one's gate: who reads slowly must not hold up the others.
+        context = copy_context()
+        context.run(gate.set, None)
+        try:
+            events = context.run(self._begin)
+        except Exception as error:  # noqa: BLE001  a provider may raise whatever it likes
+            self._failed(error)
+            return
+        single.disposable = context.run(
+            events.subscribe, self._here(self._heard), self._here(self._failed), self._here(self._completed)
+        )
+
+    def _here(self, action: Callable[..., object]) -> Callable[..., None]:
+        """The action on this flight's loop, whichever thread a provider emits on."""
+        return lambda *given: threads.on_loop(self._loop, partial(action, *given))
+
+    def _found(self, kept: Kept | None) -> None:
+        if kept is None:
+            self.fetch()
+        else:
+            self._end(lambda seat: seat.replay(kept.twin()))
+
+    def _heard(self, event: LLMEvent) -> None:
+        if isinstance(event, ContentReset):
+            self._events.clear()
+        else:
+            self._events.append(event)
+        self._paid = self._paid or isinstance(event, LLMResponse)
+        self._tell(self._seats, lambda seat: seat.hear(event))
+
+    def _failed(self, error: Exception) -> None:
+        self._end(lambda seat: seat.end(error))
+
+    def _completed(self) -> None:
+        value = written(self._events) if self._shelf else None
+        done = self._shelf.put(value) if self._shelf and value else None
+        if done is None:
+            self._end(Seat.end)
+            return
+        self._storing = True
+        self._work.disposable = from_awaitable(lambda: done).subscribe(
+            on_error=lambda _: self._end(Seat.end), on_completed=lambda: self._end(Seat.end)
+        )
+
+    def _end(self, tell: Callable[[Seat], object]) -> None:
+        self._land()
+        seats, self._seats = self._seats, []
+        self._tell(seats, tell)
+
+    def _tell(self, seats: Sequence[Seat], action: Callable[[Seat], object]) -> None:
+        """Tell each of them; what one raises is no business of the others."""
+        for seat in tuple(seats):
+            if seat.left:
+                continue
+            try:
+                action(seat)
+            except Exception as error:  # noqa: BLE001  a subscriber's bug
+                self._loop.call_exception_handler(
+                    {"message": "an observer of a looopy stream raised", "exception": error}
+                )
+                seat.leave()

@@ -1,0 +1,271 @@
+"""How often something may be done: so many times and so much a minute, so many at once. Who comes too early waits in a queue.
+
+Nothing here knows of models; `rate_limit.py` asks for the turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import deque
+
+from looopy import threads
+from looopy.errors import ConfigurationError
+
+_MINUTE = 60.0
+
+
+class Limiter:
+    """How often models may be asked: the memory of a `RateLimit`. Whoever shares it shares the limits, in any thread and on any event loop.
+
+    Who comes first goes first. The limits hold for every minute, not on the average. One call that is larger than a minute's tokens goes alone.
+
+    Args:
+        requests_per_minute: calls that begin in any minute.
+        tokens_per_minute: tokens in any minute: an estimate when a call begins, what it was when it has ended.
+        at_once: calls under way at the same time.
+
+    Raises:
+        ConfigurationError: a limit is not a whole number above 0, or there is none at all.
+
+    Example:
+        >>> Limiter(requests_per_minute=500, tokens_per_minute=200_000, at_once=20)
+    """
+
+    def __init__(
+        self,
+        *,
+        requests_per_minute: int | None = None,
+        tokens_per_minute: int | None = None,
+        at_once: int | None = None,
+    ) -> None:
+        limits: dict[str, object] = {
+            "requests_per_minute": requests_per_minute,
+            "tokens_per_minute": tokens_per_minute,
+            "at_once": at_once,
+        }
+        for name, value in limits.items():
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ConfigurationError(
+                    f"Limiter({name}={value!r}): it must be a whole number above 0; leave it out for none",
+                    argument=name,
+                )
+        self._limits = {name: value for name, value in limits.items() if value is not None}
+        if not self._limits:
+            raise ConfigurationError(
+                "Limiter(): it has no limit; give it requests_per_minute=, tokens_per_minute= or at_once=",
+                argument="requests_per_minute",
+            )
+        self._requests = _Window(requests_per_minute or math.inf)
+        self._tokens = _Window(tokens_per_minute or math.inf)
+        self._at_once = at_once or math.inf
+        self._open = 0
+        self._queue: deque[Place] = deque()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Limiter({', '.join(f'{name}={value}' for name, value in self._limits.items())})"
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._queue)
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it matters how many tokens a call is."""
+        return "tokens_per_minute" in self._limits
+
+    def turn_now(self, tokens: float = 0.0) -> Turn | None:
+        """A turn for a call of about so many tokens, if it need not wait; None if it must."""
+        with self._lock:
+            return None if self._first() or self._wait(tokens) else self._take(tokens)
+
+    async def turn(self, tokens: float = 0.0) -> Turn:
+        """Wait for a turn for a call of about so many tokens; its `done` must be called. Cancelling the wait leaves the queue."""
+        return await self.line_up(tokens).turn()
+
+    def line_up(self, tokens: float = 0.0) -> Place:
+        """A place in the queue, for a call of about so many tokens; it is held from now on."""
+        place = Place(self, tokens)
+        with self._lock:
+            self._queue.append(place)
+        return place
+
+    def leave(self, turn: Turn) -> None:
+        """A call has ended; for `Turn.done`."""
+        with self._lock:
+            self._open -= turn.open
+            turn.open = False
+        self._nudge()
+
+    def correct(self, entry: _Entry, tokens: float) -> None:
+        """A call was of so many tokens; for `Turn.used`."""
+        with self._lock:
+            self._tokens.correct(entry, tokens, threads.now())
+        self._nudge()
+
+    def take(self, place: Place) -> Turn | None:
+        """The turn, if it has come; else the place is told when to try again, or to wait until it is nudged. For `Place.turn`."""
+        with self._lock:
+            wait = self._wait(place.tokens) if self._first() is place else math.inf
+            if wait:
+                place.arm(wait)
+                return None
+            self._queue.popleft()
+            turn = self._take(place.tokens)
+        self._nudge()
+        return turn
+
+    def give_up(self, place: Place) -> None:
+        """A place is not wanted any more; for `Place.leave`."""
+        with self._lock:
+            if place in self._queue:
+                self._queue.remove(place)
+        self._nudge()
+
+    def _first(self) -> Place | None:
+        """Who is next; those whose event loop has ended without a word are not."""
+        while self._queue and self._queue[0].loop.is_closed():
+            self._queue.popleft()
+        return self._queue[0] if self._queue else None
+
+    def _wait(self, tokens: float) -> float:
+        """Seconds until a call may begin; infinity where it depends on another's end."""
+        if self._open >= self._at_once:
+            return math.inf
+        now = threads.now()
+        return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
+
+    def _take(self, tokens: float) -> Turn:
+        now = threads.now()
+        self._open += 1
+        self._requests.add(1, now)
+        return Turn(self, self._tokens.add(tokens, now))
+
+    def _nudge(self) -> None:
+        """Let the first in the queue try again."""
+        with self._lock:
+            first = self._first()
+        if first is not None:
+            threads.on_loop(first.loop, first.nudge)
+
+
+class Turn:
+    """Leave to make one call.
+
+    Attributes:
+        open: whether the call counts as under way.
+    """
+
+    __slots__ = ("_entry", "_limiter", "open")
+
+    def __init__(self, limiter: Limiter, entry: _Entry) -> None:
+        self._limiter = limiter
+        self._entry = entry
+        self.open = True
+
+    def used(self, tokens: float) -> None:
+        """Say once how many tokens it was, in place of the estimate."""
+        self._limiter.correct(self._entry, tokens)
+
+    def done(self) -> None:
+        """The call is over; a second time does nothing."""
+        self._limiter.leave(self)
+
+
+class Place:
+    """A place in the queue.
+
+    Attributes:
+        tokens: what it asks for.
+        loop: where it waits.
+    """
+
+    __slots__ = ("_limiter", "_nudged", "_seconds", "loop", "tokens")
+
+    def __init__(self, limiter: Limiter, tokens: float) -> None:
+        self.tokens = tokens
+        self.loop = threads.loop_here()
+        self._limiter = limiter
+        self._nudged: asyncio.Future[None] | None = None
+        self._seconds: float | None = None
+
+    async def turn(self) -> Turn:
+        """Wait for the turn, on the loop of this place; its `done` must be called. Cancelling the wait leaves the queue."""
+        try:
+            while (turn := self._limiter.take(self)) is None:
+                assert self._nudged is not None, "who must wait was told for what"
+                await asyncio.wait([self._nudged], timeout=self._seconds)
+        except BaseException:
+            self.leave()
+            raise
+        return turn
+
+    def leave(self) -> None:
+        """Want no turn any more; does nothing once it has come."""
+        self._limiter.give_up(self)
+
+    def arm(self, seconds: float) -> None:
+        """Wait so long, or to be nudged."""
+        self._nudged = self.loop.create_future()
+        self._seconds = None if math.isinf(seconds) else seconds
+
+    def nudge(self) -> None:
+        """Try again; on its loop."""
+        if self._nudged is not None and not self._nudged.done():
+            self._nudged.set_result(None)
+
+
+class _Entry:
+    """What one call takes of a window."""
+
+    __slots__ = ("amount", "at", "over")
+
+    def __init__(self, amount: float, at: float) -> None:
+        self.amount = amount
+        self.at = at
+        self.over = False
+
+
+class _Window:
+    """What was let through in the last minute: in any minute no more than the limit, unless it is one call alone."""
+
+    __slots__ = ("_entries", "_limit", "_sum")
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._entries: deque[_Entry] = deque()
+        self._sum = 0.0
+
+    def wait(self, amount: float, now: float) -> float:
+        """Seconds until so much more may go; 0 for now."""
+        if math.isinf(self._limit):
+            return 0.0
+        while self._entries and self._entries[0].at + _MINUTE <= now + threads.TICK:
+            entry = self._entries.popleft()
+            entry.over = True
+            self._sum = self._sum - entry.amount if self._entries else 0.0  # rounding is not carried on
+        wait, left = 0.0, self._sum
+        for entry in self._entries:
+            if left <= 0 or left + amount <= self._limit:
+                break
+            wait, left = entry.at + _MINUTE - now, left - entry.amount
+        return wait
+
+    def add(self, amount: float, now: float) -> _Entry:
+        """So much goes."""
+        entry = _Entry(amount, now)
+        if not math.isinf(self._limit):
+            self._entries.append(entry)
+            self._sum += amount
+        return entry
+
+    def correct(self, entry: _Entry, amount: float, now: float) -> None:
+        """It was another amount: what is too much is taken back, and what comes on top goes now."""
+        if amount > entry.amount:
+            self.add(amount - entry.amount, now)
+        elif not (entry.over or math.isinf(self._limit)):
+            self._sum -= entry.amount - amount
+            entry.amount = amount

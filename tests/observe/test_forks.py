@@ -1,0 +1,93 @@
+"""What is told of forks and of the end of workers, in the order in which `multiprocessing` and the system tell it."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing.process
+import multiprocessing.util
+import os
+import sys
+
+import pytest
+
+from looopy.observe import forks, instrument
+from observe.watched import SPANS, Keeps, answer, sdk
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def forked(self) -> None:
+        self.told.append("forked")
+
+    def shutdown(self) -> None:
+        self.told.append("shut down")
+
+
+def finalized(since: set) -> None:
+    """Do what a worker does at its end, for what was registered since."""
+    registry = multiprocessing.util._finalizer_registry
+    for key in set(registry) - since:
+        registry[key]()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_is_told_to_whatever_lives() -> None:
+    thing = Thing()
+    forks.forget_in_forks(thing)
+    forks.forget_in_forks(Thing())
+    gc.collect()
+    child = os.fork()
+    if not child:
+        os._exit(len(thing.told) + 10)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
+    assert thing.told == []
+
+
+async def test_in_a_forks_child_the_count_begins_anew_and_the_parents_runs_stay_the_parents() -> None:
+    keeps = Keeps()
+    with instrument(exporters=[keeps], tracer_provider=sdk()) as recording:
+        assert await answer() == "5"
+        assert recording.flush()
+        assert recording.delivered == SPANS
+        forks._forked()
+        assert (recording.delivered, recording.lost) == (0, 0)
+        assert await answer() == "5"
+    assert recording.delivered == SPANS
+    forks._forked()
+    assert recording.over
+
+
+def test_what_came_along_into_a_worker_ends_with_it() -> None:
+    thing, before = Thing(), set(multiprocessing.util._finalizer_registry)
+    known = set(multiprocessing.util._afterfork_registry)
+    forks.end_with_fork(thing)
+    for key in set(multiprocessing.util._afterfork_registry) - known:
+        key[2](multiprocessing.util._afterfork_registry[key])  # as a worker does first of all
+    finalized(before)
+
+    assert thing.told == ["shut down"]
+
+
+@pytest.mark.parametrize(("parent", "told"), [(object(), ["shut down"]), (None, [])])
+def test_what_begins_in_a_worker_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, parent: object, told: list
+) -> None:
+    monkeypatch.setattr(multiprocessing.process, "_parent_process", parent)
+    thing, before = Thing(), set(multiprocessing.util._finalizer_registry)
+    forks.end_with_process(thing)
+    finalized(before)
+
+    assert thing.told == told
+
+
+def test_a_program_without_multiprocessing_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "multiprocessing.util")
+    monkeypatch.delitem(sys.modules, "multiprocessing.process")
+    thing = Thing()
+    forks.end_with_fork(thing)
+    forks.end_with_process(thing)
+
+    assert thing.told == []
+    assert "multiprocessing.util" not in sys.modules

@@ -1,0 +1,76 @@
+"""What a type checker knows of the public API; checked by basedpyright and never run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, TypedDict, assert_type
+
+from pydantic import BaseModel
+
+from looopy import AgentLoop, LLMResponse, Output, Run, RunResult
+
+
+class Invoice(BaseModel):
+    total: float
+
+
+@dataclass
+class Refund:
+    amount: float
+
+
+class Line(TypedDict):
+    name: str
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+agent = AgentLoop(llm_provider="stand-in")
+
+
+async def runs_are_typed_by_what_they_answer() -> None:
+    assert_type(agent.execute("Hi"), Run[str])
+    assert_type(await agent.execute("Hi"), RunResult[str])
+    assert_type((await agent.execute("Hi")).output, str)
+    assert_type(agent.execute("Hi").result().output, str)
+    assert_type(agent.execute("Hi").start(), Run[str])
+
+    assert_type((await agent.execute("Hi", output_type=Invoice)).output, Invoice)
+    assert_type(agent.execute("Hi", output_type=Invoice).result().output, Invoice)
+    assert_type(agent.execute("Hi", output_type=Invoice).start(), Run[Invoice])
+    assert_type((await agent.execute("Hi", output_type=Refund)).output, Refund)
+    assert_type((await agent.execute("Hi", output_type=Line)).output, Line)
+    assert_type((await agent.execute("Hi", output_type=Colour)).output, Colour)
+    assert_type((await agent.execute("Hi", output_type=int)).output, int)
+    assert_type((await agent.execute("Hi", output_type=list[Invoice])).output, list[Invoice])
+    assert_type((await agent.execute("Hi", output_type=Invoice | Refund)).output, Invoice | Refund)
+    assert_type((await agent.execute("Hi", output_type=Invoice | None)).output, Invoice | None)
+    assert_type((await agent.execute("Hi", output_type=Literal["a", "b"])).output, Literal["a", "b"])
+    assert_type((await agent.execute("Hi", output_type=Output(Invoice, retries=0))).output, Invoice)
+
+
+async def so_are_resumed_runs_and_the_turns_of_a_session() -> None:
+    assert_type(agent.resume("task"), Run[str])
+    assert_type(agent.resume("task", output_type=Invoice), Run[Invoice])
+    session = agent.session()
+    assert_type(session.send("Hi"), Run[str])
+    assert_type(session.send("Hi", user_id="me"), Run[str])
+    assert_type(session.send("Hi", output_type=Invoice | Refund), Run[Invoice | Refund])
+    assert_type(session.resume(output_type=Output(int)), Run[int])
+
+
+def an_output_reads_its_type(response: LLMResponse) -> None:
+    assert_type(Output(Invoice).read(response), Invoice)
+    assert_type(Output(list[int] | None).read(response), list[int] | None)
+
+
+def a_run_without_a_type_argument_is_one_of_text(run: Run, result: RunResult) -> None:
+    assert_type(run, Run[str])
+    assert_type(result.output, str)
+
+
+def a_run_of_a_type_is_a_run_of_what_it_is(run: Run[Invoice]) -> Run[BaseModel]:
+    return run
