@@ -29,7 +29,8 @@ from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
-from looopy.observe.spans import RunSpans, Spans
+from looopy.observe.spans import RunSpans, Spans, called_from
+from looopy.observe.timeline import Origin
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
@@ -37,6 +38,8 @@ from looopy.watcher import Caller, Watched
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+    from looopy.observe.drawing import Drawings
 
 _log = logging.getLogger("looopy.observe")
 _NOWHERE = (
@@ -150,7 +153,7 @@ class Instrumentation:
             content=options.content,
             legacy=options.legacy_attributes,
         )
-        self._drawing = _drawing() if options.console else None
+        self._drawings = _drawings() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         pipeline.open()
         forget_in_forks(self)
@@ -216,6 +219,8 @@ class Instrumentation:
         global _lock  # noqa: PLW0603  as above
         _lock = threading.Lock()
         _under_way.clear()
+        if self._drawings is not None:
+            self._drawings = _drawings()
         if not self.over:
             end_with_fork(self)
 
@@ -237,7 +242,7 @@ class Instrumentation:
         spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+            watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
@@ -258,7 +263,7 @@ class Instrumentation:
         """Let texts be embedded, within a span."""
         return await embedded(self._spans.tracer, embedder, request, ask)
 
-    def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
+    def _folds(self, setup: Setup, state: LoopState, caller: Caller, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
@@ -270,15 +275,16 @@ class Instrumentation:
             folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
-        if self._drawing is not None:
-            folds.append(self._drawing())
+        if self._drawings is not None:
+            parent, call_id = called_from(caller.context)
+            folds.append(self._drawings.of(state.task_id, Origin(parent=parent, call_id=call_id)))
         return folds
 
 
-def _drawing() -> type[Fold]:
-    from looopy.observe.drawing import Drawing
+def _drawings() -> Drawings:
+    from looopy.observe.drawing import Drawings
 
-    return Drawing
+    return Drawings()
 
 
 class Fold(Protocol):

@@ -6,7 +6,7 @@ Needs rich, and is imported only when somebody wants a picture. `rows.py` says w
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO
@@ -16,7 +16,7 @@ from looopy.events import Event
 from looopy.observe.bars import ASCII, UNICODE, Axis, Signs
 from looopy.observe.figures import harmless
 from looopy.observe.rows import Bar, Look, Row, Rows, foot
-from looopy.observe.timeline import Span, SpanStatus, timeline
+from looopy.observe.timeline import Origin, Span, SpanStatus, timeline
 from looopy.observe.totals import Time, spent_by_model, time_of
 
 try:
@@ -50,15 +50,22 @@ _WORDS: dict[SpanStatus, str] = {
 }
 
 
-def draw(events: Iterable[Event], *, file: IO[str] | None = None, until: datetime | None = None) -> None:
+def draw(
+    events: Iterable[Event],
+    *,
+    file: IO[str] | None = None,
+    until: datetime | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> None:
     """Draw where the time and the money of some events went.
 
     Args:
         events: of one task or of many.
         file: where to; left out: stdout.
         until: the present, for what is still open.
+        origins: what is known of tasks beside their events, by task.
     """
-    Console(file=file).print(Picture(timeline(events, until=until)))
+    Console(file=file).print(Picture(timeline(events, until=until, origins=origins)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ OpenTelemetry here, only the names that its traces have. `picture.py` draws the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -46,6 +46,22 @@ _ENDS: dict[TaskState, SpanStatus] = {
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST = 1e9  # seconds, dollars or tokens that one event may claim; more is nonsense
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What somebody knows of a task beside its events.
+
+    Attributes:
+        parent: the task from which it was begun, if that is to be a part of the same tree; empty for none.
+        call_id: the tool call of that task which began it; empty for one that nobody knows.
+    """
+
+    parent: str = ""
+    call_id: str = ""
+
+
+_UNKNOWN = Origin()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +114,9 @@ class Span:
             yield from child.walk()
 
 
-def timeline(events: Iterable[Event], *, until: datetime | None = None) -> tuple[Span, ...]:
+def timeline(
+    events: Iterable[Event], *, until: datetime | None = None, origins: Mapping[str, Origin] | None = None
+) -> tuple[Span, ...]:
     """The spans of some events, one tree for each stream.
 
     A stream is a task from its beginning to its final status. A resumed task begins another tree, as it begins another trace: hours may lie
@@ -107,8 +125,9 @@ def timeline(events: Iterable[Event], *, until: datetime | None = None) -> tuple
     Args:
         events: in the order of their happening; others make an odd tree, and never an error.
         until: the present, for what is still open; left out: the newest event.
+        origins: what is known of tasks beside their events, by task.
     """
-    streams = _Streams()
+    streams = _Streams(origins or {})
     for event in events:
         streams.add(event)
     now = None if until is None else _seconds_since_1970(until)
@@ -257,19 +276,26 @@ class _Stream:
             self.iteration.close(at, status if under_way or status == "waiting" else "ok")
         self.agent.close(at, status, event.error)
 
-    def calling(self, agent: str) -> _Growing:
-        """Where an agent that is called from here belongs: the tool that bears its name, or else the first that has called none yet."""
+    def calling(self, agent: str, call_id: str) -> _Growing:
+        """Where an agent that is called from here belongs.
+
+        The tool that is known to have called it; or else the one that bears its name, or else the first that has called none yet.
+        """
+        if (tool := self.tools.get(call_id)) is not None:
+            self.callers.pop(call_id, None)
+            return tool
         named = _named("execute_tool", agent)
         fitting = (call_id for call_id, tool in self.callers.items() if tool.name == named)
-        call_id = next(fitting, None) or next(iter(self.callers), None)
-        return self.iteration or self.agent if call_id is None else self.callers.pop(call_id)
+        likely = next(fitting, None) or next(iter(self.callers), None)
+        return self.iteration or self.agent if likely is None else self.callers.pop(likely)
 
 
 class _Streams:
     """The streams of a record."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Mapping[str, Origin]) -> None:
         self.roots: list[_Growing] = []
+        self._origins = origins
         self._newest: dict[str, _Stream] = {}
 
     def add(self, event: Event) -> None:
@@ -286,12 +312,13 @@ class _Streams:
         agent = _Growing(
             "agent", _named("invoke_agent", name), at, at, task_id=event.task_id, resumed=resumed
         )
-        parent = event.parent_task_id
+        origin = self._origins.get(event.task_id, _UNKNOWN)
+        parent = event.parent_task_id or origin.parent
         caller = self._newest.get(parent) if parent and parent != event.task_id else None
         if caller is None:
             root, beside, level = agent, self.roots, 1
         elif caller.level < DEEPEST:
-            root, beside, level = caller.root, caller.calling(name).children, caller.level + 1
+            root, beside, level = caller.root, caller.calling(name, origin.call_id).children, caller.level + 1
         else:
             root, beside, level = caller.root, caller.beside, caller.level
         beside.append(agent)
