@@ -65,6 +65,19 @@ _UNKNOWN = Origin()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A request of a model call that came to nothing.
+
+    Attributes:
+        error: why.
+        then: the model that was asked next, if it was another; empty if it was the same.
+    """
+
+    error: Failure
+    then: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """A stretch of time in which something was done.
 
@@ -79,7 +92,7 @@ class Span:
         resumed: of an agent: whether the task went on here after it had waited or been cut.
         iteration: of an iteration: 1 for the first; 0 when nobody said.
         model: of a chat: the model that answered, or else was asked.
-        retries: of a chat: why each request but the last failed.
+        retries: of a chat: each request but the last.
         first_token: of a chat: seconds from its start to its first piece; None while there was none.
         usage: of a chat: tokens; None when nobody said.
         cost: of a chat: US dollars; None when nobody knows.
@@ -96,7 +109,7 @@ class Span:
     resumed: bool = False
     iteration: int = 0
     model: str = ""
-    retries: tuple[Failure, ...] = ()
+    retries: tuple[Retry, ...] = ()
     first_token: float | None = None
     usage: Usage | None = None
     cost: float | None = None
@@ -151,7 +164,7 @@ class _Growing:
     resumed: bool = False
     iteration: int = 0
     model: str = ""
-    retries: tuple[Failure, ...] = ()
+    retries: tuple[Retry, ...] = ()
     first_token: float | None = None
     usage: Usage | None = None
     cost: float | None = None
@@ -207,7 +220,8 @@ class _Stream:
             case StatusUpdate(status=Status(state="working")):
                 self.working = True
             case LLMRetry() if self.chat is not None:
-                self.chat.retries += (event.error,)
+                then = event.next_model if event.next_model != event.model else ""
+                self.chat.retries += (Retry(error=event.error, then=then),)
             case _:
                 pass
         self._seen(at)

@@ -242,6 +242,22 @@ time   models, 2 calls   ██████████████████�
     )
 
 
+def test_a_model_that_takes_over_is_named_where_the_one_before_it_failed() -> None:
+    busy = Failure(type="ModelOverloaded", message="429")
+    recorded = Recorded().at(0, Task(agent_id="a"), LLMCall(iteration=1, model="gpt-4o"))
+    recorded.at(1, retry(busy, "gpt-4o", "gpt-4o")).at(2, retry(busy, "gpt-4o", "mini"))
+    recorded.at(3, answer(model="mini"), LLMCall(iteration=2, model="gpt-4o"))
+    recorded.at(4, retry(busy, "gpt-4o", "mini"), retry(busy, "mini", "nano"), retry(busy, "nano", "nano"))
+    recorded.at(5, answer(model="nano"), status("completed"))
+
+    notes = [line.strip("│ ") for line in drawn(recorded.events).splitlines() if "↻" in line]
+
+    assert notes == [
+        "↻ 1 retry, then mini, ModelOverloaded: 429",
+        "↻ then mini, then nano, 1 retry, ModelOverloaded: 429",
+    ]
+
+
 def test_money_that_nobody_knows_is_said_to_be_unknown_and_many_models_share_a_row() -> None:
     recorded = Recorded().at(0, Task(agent_id="a"), status("working"))
     for number in range(10):
