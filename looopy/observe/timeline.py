@@ -246,6 +246,8 @@ class _Stream:
             chat = _Growing("chat", _named("chat", event.model), began, at)
             self._host(began).children.append(chat)
         chat.end = at
+        if not chat.model:  # it was not said who is asked
+            chat.name = _named("chat", event.model)
         chat.model = event.model or chat.model
         chat.usage = event.usage if _possible(event.usage) else None
         chat.cost = None if event.cost is None else _plausible(event.cost)

@@ -67,14 +67,14 @@ async def test_an_agent_that_a_tool_calls_stands_beneath_that_tool(
         [
             "invoke_agent planner",
             "├─ agent.iteration 1",
-            "│  ├─ chat",
+            "│  ├─ chat scripted-model",
             "│  ├─ execute_tool search",
             "│  └─ execute_tool research",
             "│     └─ invoke_agent researcher",
             "│        └─ agent.iteration 1",
-            "│           └─ chat",
+            "│           └─ chat scripted-model",
             "└─ agent.iteration 2",
-            "   └─ chat",
+            "   └─ chat scripted-model",
         ]
     ]
 
@@ -88,16 +88,16 @@ async def test_agents_that_are_called_at_once_stand_beneath_the_same_tool(
         [
             "invoke_agent planner",
             "├─ agent.iteration 1",
-            "│  ├─ chat",
+            "│  ├─ chat scripted-model",
             "│  └─ execute_tool compare",
             "│     ├─ invoke_agent researcher",
             "│     │  └─ agent.iteration 1",
-            "│     │     └─ chat",
+            "│     │     └─ chat scripted-model",
             "│     └─ invoke_agent researcher",
             "│        └─ agent.iteration 1",
-            "│           └─ chat",
+            "│           └─ chat scripted-model",
             "└─ agent.iteration 2",
-            "   └─ chat",
+            "   └─ chat scripted-model",
         ]
     ]
 
@@ -139,7 +139,7 @@ async def test_runs_that_nobody_called_are_drawn_each_when_it_ends(
 ) -> None:
     for name in ("first", "second"):
         await AgentLoop(agent_id=name, llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
-        assert trees(capsys) == [[f"invoke_agent {name}", "└─ agent.iteration 1", "   └─ chat"]]
+        assert trees(capsys) == [[f"invoke_agent {name}", "└─ agent.iteration 1", "   └─ chat scripted-model"]]
 
 
 async def test_a_forks_child_draws_its_own_runs(
@@ -148,4 +148,4 @@ async def test_a_forks_child_draws_its_own_runs(
     forks._forked()
     await AgentLoop(agent_id="child", llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
 
-    assert trees(capsys) == [["invoke_agent child", "└─ agent.iteration 1", "   └─ chat"]]
+    assert trees(capsys) == [["invoke_agent child", "└─ agent.iteration 1", "   └─ chat scripted-model"]]
