@@ -139,7 +139,9 @@ async def test_runs_that_nobody_called_are_drawn_each_when_it_ends(
 ) -> None:
     for name in ("first", "second"):
         await AgentLoop(agent_id=name, llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
-        assert trees(capsys) == [[f"invoke_agent {name}", "└─ agent.iteration 1", "   └─ chat scripted-model"]]
+        assert trees(capsys) == [
+            [f"invoke_agent {name}", "└─ agent.iteration 1", "   └─ chat scripted-model"]
+        ]
 
 
 async def test_a_forks_child_draws_its_own_runs(
