@@ -53,10 +53,14 @@ class Origin:
     """What somebody knows of a task beside its events.
 
     Attributes:
+        agent: who works on it.
+        iterations: how many it had had when the events begin.
         parent: the task from which it was begun, if that is to be a part of the same tree; empty for none.
         call_id: the tool call of that task which began it; empty for one that nobody knows.
     """
 
+    agent: str = ""
+    iterations: int = 0
     parent: str = ""
     call_id: str = ""
 
@@ -322,13 +326,14 @@ class _Streams:
         stream.add(event, at)
 
     def _begin(self, event: Event, at: float, before: _Stream | None) -> _Stream:
+        origin = self._origins.get(event.task_id)
         name = event.agent_id if isinstance(event, Task) else before.name if before else ""
-        name = name or (event.path[-1] if event.path else "")
-        resumed = before is not None and not isinstance(event, Task)
+        name = name or (origin.agent if origin else "") or (event.path[-1] if event.path else "")
+        resumed = not isinstance(event, Task) and (before is not None or origin is not None)
+        origin = origin or _UNKNOWN
         agent = _Growing(
             "agent", _named("invoke_agent", name), at, at, task_id=event.task_id, resumed=resumed
         )
-        origin = self._origins.get(event.task_id, _UNKNOWN)
         parent = event.parent_task_id or origin.parent
         caller = self._newest.get(parent) if parent and parent != event.task_id else None
         if caller is None:
@@ -338,7 +343,7 @@ class _Streams:
         else:
             root, beside, level = caller.root, caller.beside, caller.level
         beside.append(agent)
-        iterations = before.iterations if before is not None and resumed else 0
+        iterations = (origin if before is None else before).iterations if resumed else 0
         return _Stream(agent, root, beside, level, name, iterations=iterations)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from agents import delete
 
 from looopy import AgentLoop, Run
 from looopy.observe import Instrumentation, forks, instrument
@@ -151,3 +152,25 @@ async def test_a_forks_child_draws_its_own_runs(
     await AgentLoop(agent_id="child", llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
 
     assert trees(capsys) == [["invoke_agent child", "└─ agent.iteration 1", "   └─ chat scripted-model"]]
+
+
+async def test_a_task_that_goes_on_keeps_its_name_and_its_count(
+    console: Instrumentation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = ScriptedModel(calls("delete", path="a.txt"), says("done"))
+    agent = AgentLoop(agent_id="clerk", llm_provider=model, tools=[delete])
+    asked = agent.execute("Hi").start()
+    state = (await asked, asked.state)[1]
+    assert state is not None
+    trees(capsys)
+    await agent.resume(state, inputs={state.waiting[0].input_id: "yes"})
+
+    assert trees(capsys) == [
+        [
+            "invoke_agent clerk",
+            "├─ agent.iteration 1",
+            "│  └─ execute_tool delete",
+            "└─ agent.iteration 2",
+            "   └─ chat scripted-model",
+        ]
+    ]
