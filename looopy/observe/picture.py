@@ -20,7 +20,7 @@ from looopy.observe.timeline import Origin, Span, SpanStatus, timeline
 from looopy.observe.totals import Time, spent_by_model, time_of
 
 try:
-    from rich.cells import cell_len, set_cell_size
+    from rich.cells import cell_len, chop_cells, set_cell_size
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 except ImportError as error:
@@ -161,11 +161,20 @@ class _Layout:
     def lines(self, rows: Iterable[Row], axis: Axis) -> Iterator[Text]:
         """The rows, each on a line."""
         for row in rows:
-            yield self._cut(self._note(row) if row.look is None else self._line(row, row.look, axis))
+            if row.look is None:
+                yield from map(self._cut, self._note(row))
+            else:
+                yield self._cut(self._line(row, row.look, axis))
 
-    def _note(self, row: Row) -> Text:
+    def _note(self, row: Row) -> Iterator[Text]:
+        """On two lines, if it needs them."""
         style = _TROUBLE.get(row.status, "")
-        return Text.assemble((row.stem, "dim"), (row.name, style))
+        room = self.width - len(row.stem)
+        first = _begun(row.name, room)
+        rest = row.name[len(first) :].strip()
+        yield Text.assemble((row.stem, "dim"), (first, style))
+        if rest:
+            yield Text.assemble((row.stem, "dim"), (_fitted(rest, room, self.signs), style))
 
     def _line(self, row: Row, look: Look, axis: Axis) -> Text:
         stem = row.stem[: self.name - _SHORTEST]  # however deep it stands, one can read what it is
@@ -206,6 +215,15 @@ class _Layout:
 def _label(row: Row, signs: Signs) -> str:
     """How it ended, unless well, and the name."""
     return row.name if row.status == "ok" else f"{signs.marks[row.status]} {row.name}"
+
+
+def _begun(text: str, room: int) -> str:
+    """As much of a text as fits into so many columns, up to the end of a word unless that is far away."""
+    if cell_len(text) <= room:
+        return text
+    fitting = next(iter(chop_cells(text, max(1, room))))
+    words = fitting.rpartition(" ")[0]
+    return words if len(words) > len(fitting) // 3 else fitting
 
 
 def _fitted(text: str, room: int, signs: Signs) -> str:

@@ -258,6 +258,26 @@ def test_a_model_that_takes_over_is_named_where_the_one_before_it_failed() -> No
     ]
 
 
+def test_a_long_reason_has_two_lines_and_what_is_cut_is_marked() -> None:
+    long = Failure(type="ModelFailed", message=f"https://proxy.example/v1: {'all is on fire, ' * 8}sorry")
+    wide = Failure(type="E", message="日本語" * 20)
+    recorded = Recorded().at(0, Task(agent_id="a")).uses(0, 1, "one", error=long)
+    recorded.uses(1, 2, "two", error=wide).at(2, status("completed"))
+
+    notes = [
+        line
+        for line in drawn(recorded.events, 60).splitlines()[3:]
+        if "         " in line[:9].replace("│", " ")
+    ]
+
+    assert notes == [
+        "   │     ModelFailed: https://proxy.example/v1: all is on",
+        "   │     fire, all is on fire, all is on fire, all is on fi…",
+        "         E: 日本語日本語日本語日本語日本語日本語日本語日本語",
+        "         日本語日本語日本語日本語日本語日本語日本語日本語日…",
+    ]
+
+
 def test_money_that_nobody_knows_is_said_to_be_unknown_and_many_models_share_a_row() -> None:
     recorded = Recorded().at(0, Task(agent_id="a"), status("working"))
     for number in range(10):
@@ -301,7 +321,7 @@ def test_names_and_errors_cannot_command_the_terminal_or_break_the_lines() -> No
     for encoding in ("utf-8", "ascii", "latin-1"):
         text = drawn(recorded.events, 80, encoding=encoding)
         assert all(sign.isprintable() for sign in text.replace("\n", ""))
-        assert len(text.splitlines()) == 10
+        assert len(text.splitlines()) == 11
 
 
 @given(st.lists(any_event | crowded, max_size=20), st.integers(1, 220), st.sampled_from(["utf-8", "ascii"]))
