@@ -136,7 +136,9 @@ class _Layout:
         for place in (1, 2, 3):  # what can be left out where there is no room
             if width - name - 1 - sum(size + 2 for size in figures if size) < _NARROWEST:
                 figures[place] = 0
-        bar = max(1, width - name - 1 - sum(size + 2 for size in figures if size))
+        room = max(1, width - 1 - sum(size + 2 for size in figures if size))
+        name = max(name, min(wanted, room - min(_NARROWEST, width // 5)))  # a name says more than a long bar
+        bar = max(1, room - name)
         return cls(signs, width, name, bar, tuple(figures))
 
     def axis(self, start: float, end: float) -> Axis:

@@ -99,6 +99,34 @@ money  gpt-4o, 2 calls           ███████████████�
     )
 
 
+def test_at_40_columns_the_bars_give_way_to_the_names() -> None:
+    assert (
+        drawn(research(), 40)
+        == """\
+✔ task-1, completed, 2026-01-01 12:00:00
+                        0           time
+invoke_agent planner    ━━━━━━━━  15.0 s
+├─ agent.iteration 1    ────       8.2 s
+│  ├─ chat gpt-4o       █▋         3.1 s
+│  ├─ ✘ execute_tool s…  ▐██▍      5.0 s
+│  │     TimeoutError: the index did
+│  │     not answer in 5 s
+│  └─ execute_tool res…  ▐▉        2.1 s
+│     └─ invoke_agent …  ━━        2.0 s
+│        └─agent.itera…  ──        2.0 s
+│          chat gpt-4o…  ▐▊        2.0 s
+└─ agent.iteration 2        ────   6.6 s
+   └─ chat gpt-4o           ░░██   6.5 s
+
+time   models, 3 calls  ██████▏   11.6 s
+       tools, 2 calls   █▋         3.1 s
+       idle and own     ▎         370 ms
+money  gpt-4o, 2 calls  ███████▉
+       gpt-4o-mini, 1 … ▏
+"""
+    )
+
+
 def test_where_the_encoding_has_no_blocks_it_is_drawn_with_what_every_terminal_has() -> None:
     assert (
         drawn(research(), 100, encoding="ascii")
