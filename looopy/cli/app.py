@@ -25,6 +25,7 @@ from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import Event, Failure, StatusUpdate
 from looopy.observe.figures import counted
 from looopy.run import Run
+from looopy.watcher import watcher
 
 app = typer.Typer(
     name="looopy",
@@ -236,7 +237,7 @@ def _follow(
 
     with Interruption(_tell) as interruption:
         code = asyncio.run(watched(run, shown, interruption))
-    if picture is not None:
+    if picture is not None and not _drawn():
         from looopy.observe.picture import Picture
         from looopy.observe.timeline import timeline
 
@@ -245,6 +246,16 @@ def _follow(
     if debug and code == FAILED:
         run.result()
     return code
+
+
+def _drawn() -> bool:
+    """Whether the agent's own code has every run drawn: `instrument(console=True)`."""
+    there = watcher()
+    if there is None:
+        return False
+    from looopy.observe.instrumentation import Instrumentation
+
+    return isinstance(there, Instrumentation) and there.options.console
 
 
 def _draw(lines: Iterable[bytes], name: str, *, everything: bool) -> int:

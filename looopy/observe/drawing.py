@@ -44,6 +44,7 @@ class Drawings:
             drawn = not sketch.runs and bool(sketch.events)
         if drawn:
             draw(sketch.events, file=sys.stderr, origins=sketch.origins)
+            sys.stderr.write("\n")  # another picture may follow
 
 
 class Drawing:

@@ -174,3 +174,14 @@ async def test_a_task_that_goes_on_keeps_its_name_and_its_count(
             "   └─ chat scripted-model",
         ]
     ]
+
+
+async def test_between_two_pictures_is_an_empty_line(
+    console: Instrumentation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(2):
+        await AgentLoop(llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
+
+    lines = capsys.readouterr().err.splitlines()
+    (second,) = (place for place, line in enumerate(lines) if place and line.startswith("✔"))
+    assert lines[second - 1] == ""
