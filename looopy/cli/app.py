@@ -239,10 +239,10 @@ def _follow(
         code = asyncio.run(watched(run, shown, interruption))
     if picture is not None and not _drawn():
         from looopy.observe.picture import Picture
-        from looopy.observe.timeline import timeline
+        from looopy.observe.timeline import Origin, timeline
 
         picture.print()
-        picture.print(Picture(timeline(seen)))
+        picture.print(Picture(timeline(seen, origins={run.task_id: Origin(trace_id=run.trace_id)})))
     if debug and code == FAILED:
         run.result()
     return code

@@ -277,7 +277,13 @@ class Instrumentation:
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
         if self._drawings is not None:
             parent, call_id = called_from(caller.context)
-            origin = Origin(agent=state.agent_id, iterations=state.iteration, parent=parent, call_id=call_id)
+            origin = Origin(
+                agent=state.agent_id,
+                iterations=state.iteration,
+                trace_id=spans.trace_id,
+                parent=parent,
+                call_id=call_id,
+            )
             folds.append(self._drawings.of(state.task_id, origin))
         return folds
 

@@ -14,7 +14,7 @@ from typing import IO
 from looopy.errors import MissingExtra
 from looopy.events import Event
 from looopy.observe.bars import ASCII, UNICODE, Axis, Signs
-from looopy.observe.figures import harmless
+from looopy.observe.figures import duration, harmless
 from looopy.observe.rows import Bar, Look, Row, Rows, foot
 from looopy.observe.timeline import Origin, Span, SpanStatus, timeline
 from looopy.observe.totals import Time, spent_by_model, time_of
@@ -146,9 +146,18 @@ class _Layout:
         return Axis(start, end, self.bar)
 
     def heading(self, span: Span) -> Text:
-        """Which task it is, and how it ended."""
-        words = [span.task_id, "resumed" if span.resumed else "", _WORDS[span.status], _date(span.start)]
+        """Who it was, how it ended and when, how long it took, and what to search for."""
+        words = [
+            span.name.removeprefix("invoke_agent").strip(),
+            "resumed" if span.resumed else "",
+            _WORDS[span.status],
+            duration(span.seconds),
+            f"trace {span.trace_id}" if span.trace_id else span.task_id and f"task {span.task_id}",
+        ]
         said = harmless(", ".join(filter(None, words)), self.signs.encoding)
+        date = _date(span.start)
+        if date and cell_len(said) + len(date) + 4 <= self.width:
+            said = f"{said}, {date}"
         mark = self.signs.marks[span.status]
         line = Text.assemble((mark, _TROUBLE.get(span.status, "green")), " ", (said, "dim"))
         return self._cut(line)

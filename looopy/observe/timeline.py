@@ -55,12 +55,14 @@ class Origin:
     Attributes:
         agent: who works on it.
         iterations: how many it had had when the events begin.
+        trace_id: the trace that it is recorded in.
         parent: the task from which it was begun, if that is to be a part of the same tree; empty for none.
         call_id: the tool call of that task which began it; empty for one that nobody knows.
     """
 
     agent: str = ""
     iterations: int = 0
+    trace_id: str = ""
     parent: str = ""
     call_id: str = ""
 
@@ -93,6 +95,7 @@ class Span:
         status: how it ended.
         error: why it failed or was canceled.
         task_id: of an agent: its task.
+        trace_id: of an agent: the trace that its task is recorded in; empty where nobody knows.
         resumed: of an agent: whether the task went on here after it had waited or been cut.
         iteration: of an iteration: 1 for the first; 0 when nobody said.
         model: of a chat: the model that answered, or else was asked.
@@ -110,6 +113,7 @@ class Span:
     status: SpanStatus = "ok"
     error: Failure | None = None
     task_id: str = ""
+    trace_id: str = ""
     resumed: bool = False
     iteration: int = 0
     model: str = ""
@@ -165,6 +169,7 @@ class _Growing:
     status: SpanStatus = "open"
     error: Failure | None = None
     task_id: str = ""
+    trace_id: str = ""
     resumed: bool = False
     iteration: int = 0
     model: str = ""
@@ -332,7 +337,13 @@ class _Streams:
         resumed = not isinstance(event, Task) and (before is not None or origin is not None)
         origin = origin or _UNKNOWN
         agent = _Growing(
-            "agent", _named("invoke_agent", name), at, at, task_id=event.task_id, resumed=resumed
+            "agent",
+            _named("invoke_agent", name),
+            at,
+            at,
+            task_id=event.task_id,
+            trace_id=origin.trace_id,
+            resumed=resumed,
         )
         parent = event.parent_task_id or origin.parent
         caller = self._newest.get(parent) if parent and parent != event.task_id else None
@@ -368,6 +379,7 @@ def _frozen(span: _Growing, seen: float, status: SpanStatus = "open") -> Span:
         status="open" if span.status == "open" and within in ("ok", "open") else within,
         error=span.error,
         task_id=span.task_id,
+        trace_id=span.trace_id,
         resumed=span.resumed,
         iteration=span.iteration,
         model=span.model,

@@ -144,4 +144,6 @@ def test_run_with_trace_and_json_draws_on_stderr_also_when_the_run_fails(tmp_pat
     why, _, picture = err.partition("\n\n")
     assert code == 1
     assert why.startswith("LimitExceeded: run stopped by max_iterations=1")
-    assert picture == str(Picture(timeline(map(loads, out.splitlines()))))
+    events = [loads(line) for line in out.splitlines()]
+    assert re.search(r", trace [0-9a-f]{32}\b", picture.splitlines()[0])
+    assert picture.splitlines()[1:] == str(Picture(timeline(events))).splitlines()[1:]

@@ -185,3 +185,13 @@ async def test_between_two_pictures_is_an_empty_line(
     lines = capsys.readouterr().err.splitlines()
     (second,) = (place for place, line in enumerate(lines) if place and line.startswith("✔"))
     assert lines[second - 1] == ""
+
+
+async def test_the_head_of_a_picture_says_who_how_and_under_which_trace(
+    console: Instrumentation, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = AgentLoop(agent_id="clerk", llm_provider=ScriptedModel(says("Hi"))).execute("Hi")
+    await run
+
+    head = capsys.readouterr().err.splitlines()[0]
+    assert re.match(rf"✔ clerk, completed, [\d.]+ ms, trace {run.trace_id}, 20\d\d-", head)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any
 
 import pytest
+from agents import delete
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -18,7 +20,7 @@ from looopy.observe.bars import ASCII, UNICODE, Axis
 from looopy.observe.figures import dollars, duration, harmless, percent, shortly
 from looopy.observe.picture import Picture
 from looopy.observe.timeline import timeline
-from looopy.testing import ScriptedModel, run_virtual, says, stalls
+from looopy.testing import ScriptedModel, calls, run_virtual, says, stalls
 from observe.recorded import Recorded, answer, crawl, research, retry, status
 from observe.test_timeline import any_event, crowded
 
@@ -49,7 +51,7 @@ def test_at_120_columns_one_sees_where_time_and_money_went() -> None:
     assert (
         drawn(research(), 120)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0                5 s              10 s                  time  share     tokens     cost
 invoke_agent planner             ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  15.0 s   100%  8.1k→1.0k  $0.0411
 ├─ agent.iteration 1             ────────────────────────────                           8.2 s    55%
@@ -76,7 +78,7 @@ def test_at_80_columns_the_shares_give_way_to_the_bars() -> None:
     assert (
         drawn(research(), 80)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0           10 s       time     tokens     cost
 invoke_agent planner             ━━━━━━━━━━━━━━━━━━━  15.0 s  8.1k→1.0k  $0.0411
 ├─ agent.iteration 1             ──────────            8.2 s
@@ -103,7 +105,7 @@ def test_at_40_columns_the_bars_give_way_to_the_names() -> None:
     assert (
         drawn(research(), 40)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00
+✔ planner, completed, 15.0 s, task task-
                         0           time
 invoke_agent planner    ━━━━━━━━  15.0 s
 ├─ agent.iteration 1    ────       8.2 s
@@ -131,7 +133,7 @@ def test_where_the_encoding_has_no_blocks_it_is_drawn_with_what_every_terminal_h
     assert (
         drawn(research(), 100, encoding="ascii")
         == """\
-+ task-1, completed, 2026-01-01 12:00:00 UTC
++ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0         5 s        10 s           time  share     tokens     cost
 invoke_agent planner             ================================  15.0 s   100%  8.1k>1.0k  $0.0411
 |- agent.iteration 1             -----------------                  8.2 s    55%
@@ -158,7 +160,7 @@ def test_of_many_iterations_those_at_the_ends_the_slowest_the_dearest_and_the_fa
     assert (
         drawn(crawl(100, slow=57, broken=31), 100)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ crawler, completed, 3 min 40 s, task task-1, 2026-01-01 12:00:00 UTC
                            0        1 min    2 min    3 min          time  share     tokens     cost
 invoke_agent crawler       ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  3 min 40 s   100%  505k→5.0k  $0.5050
 ├─ agent.iteration 1       ─                                        2.0 s     1%
@@ -212,7 +214,7 @@ def test_a_record_of_several_streams_has_a_tree_for_each_and_sums_for_all() -> N
     assert (
         drawn(events, 80)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ a, completed, 2.0 s, task task-1, 2026-01-01 12:00:00 UTC
                        0       0.5 s   1 s     1.5 s        time  share     cost
 invoke_agent a         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━   2.0 s   100%  $0.5000
 └─ agent.iteration 1   ─────────────────────────────────   2.0 s   100%
@@ -221,7 +223,7 @@ invoke_agent a         ━━━━━━━━━━━━━━━━━━━
 time   models, 1 call  █████████████████████████████████   2.0 s   100%
 money  gpt-4o, 1 call  █████████████████████████████████           100%  $0.5000
 
-… task-2, no end seen, 2026-01-01 12:01:00 UTC
+… no end seen, 4.0 s, task task-2, 2026-01-01 12:01:00 UTC
                        0       1 s     2 s     3 s          time  share     cost
 … invoke_agent         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━   4.0 s   100%  $0.2500
 └─ … agent.iteration 1 ─────────────────────────────────   4.0 s   100%
@@ -230,7 +232,7 @@ money  gpt-4o, 1 call  ███████████████████
 time   models, 1 call  █████████████████████████████████   4.0 s   100%
 money  m, 1 call       █████████████████████████████████           100%  $0.2500
 
-… task-1, resumed, no end seen, 2026-01-01 12:01:30 UTC
+… a, resumed, no end seen, 0.0 ms, task task-1, 2026-01-01 12:01:30 UTC
                        0                                    time  share     cost
 … invoke_agent a       ━                                  0.0 ms
 
@@ -253,7 +255,7 @@ def test_retries_failures_and_what_waits_are_said_beneath_the_call() -> None:
     assert (
         str(Picture(timeline(recorded.events)))
         == """\
-✘ task-1, failed, 2026-01-01 12:00:00 UTC
+✘ a, failed, 8.0 s, task task-1, 2026-01-01 12:00:00 UTC
                          0              2 s            4 s            6 s                time  share
 ✘ invoke_agent a         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  8.0 s   100%
 ├─ agent.iteration 1     ──────────────────────────────                                 4.0 s    50%
@@ -436,8 +438,23 @@ def test_run_trace_draws_what_has_happened_until_now_from_any_thread(
     before, _, after = capsys.readouterr().out.partition("\n")
     assert before == "nothing has happened yet"
     assert after == file.getvalue()
-    assert after.startswith("✔ task-1, completed, ")
+    assert re.match(rf"✔ greeter, completed, [\d.]+ ms, trace {run.trace_id}\n", after)
     assert "invoke_agent greeter" in after
+
+
+async def test_run_trace_draws_a_task_that_goes_on_with_its_name_and_its_count() -> None:
+    model = ScriptedModel(calls("delete", path="a.txt"), says("done"))
+    agent = AgentLoop(agent_id="clerk", llm_provider=model, tools=[delete])
+    asked = agent.execute("Hi")
+    question = (await asked).waiting[0].input_id
+    run = agent.resume(asked.state, inputs={question: "yes"})
+    await run
+    file = io.StringIO()
+    run.trace(file)
+
+    lines = file.getvalue().splitlines()
+    assert lines[0].startswith("✔ clerk, resumed, completed, ")
+    assert [line[:23].rstrip() for line in lines[2:4]] == ["invoke_agent clerk", "├─ agent.iteration 1"]
 
 
 def test_run_trace_draws_a_run_that_goes_on_up_to_now() -> None:
@@ -452,7 +469,7 @@ def test_run_trace_draws_a_run_that_goes_on_up_to_now() -> None:
 
     run_virtual(look())
 
-    assert file.getvalue().startswith("… task-1, no end seen, ")
+    assert file.getvalue().startswith("… agent, no end seen, ")
     assert "└─ … agent.iteration 1" in file.getvalue()
 
 
