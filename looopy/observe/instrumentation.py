@@ -18,6 +18,7 @@ from opentelemetry.trace import TracerProvider
 from reactivex import Observable, Observer, abc
 
 from looopy import watcher
+from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
@@ -88,7 +89,8 @@ def instrument(
         max_content_chars: longer texts are cut, with a mark.
         legacy_attributes: also the names that were in use before 2025, such as `gen_ai.system` and `gen_ai.usage.prompt_tokens`.
         exporters: where to send spans, instead of where the environment says; `()` for nowhere.
-        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend.
+        console: also draw each run on stderr when it is over, with the agents that its tools called; needs the extra `cli` beside `otel`, and no
+            backend.
         langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
             by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
         service_name: OTEL_SERVICE_NAME, else "looopy".
@@ -289,8 +291,10 @@ class Instrumentation:
 
 
 def _drawings() -> Drawings:
-    from looopy.observe.drawing import Drawings
-
+    try:
+        from looopy.observe.drawing import Drawings
+    except MissingExtra as missing:
+        raise MissingExtra("instrument(console=True)", needs="rich", extra="otel,cli") from missing
     return Drawings()
 
 

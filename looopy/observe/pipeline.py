@@ -29,7 +29,12 @@ try:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 except ModuleNotFoundError as missing:
-    raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
+    raise MissingExtra(
+        "looopy.observe.instrument",
+        needs="opentelemetry-sdk",
+        extra="otel",
+        more="or 'looopy[otel,cli]' for console=True",
+    ) from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults

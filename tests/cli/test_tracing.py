@@ -242,7 +242,7 @@ def test_a_missing_sdk_is_said_with_how_to_install_it(set_to, monkeypatch: pytes
     monkeypatch.delattr(looopy.observe, "pipeline", raising=False)
 
     assert found() == [
-        f"– off: looopy.observe.instrument needs opentelemetry-sdk: pip install 'looopy[otel]'; then {VARIABLES}"
+        f"– off: looopy.observe.instrument needs opentelemetry-sdk: pip install 'looopy[otel]' (or 'looopy[otel,cli]' for console=True); then {VARIABLES}"
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
 from agents import delete
 
-from looopy import AgentLoop, Run
+from looopy import AgentLoop, MissingExtra, Run
 from looopy.observe import Instrumentation, forks, instrument
 from looopy.testing import Answer, ScriptedModel, calls, says
 from observe.watched import light
@@ -195,3 +196,14 @@ async def test_the_head_of_a_picture_says_who_how_and_under_which_trace(
 
     head = capsys.readouterr().err.splitlines()[0]
     assert re.match(rf"✔ clerk, completed, [\d.]+ ms, trace {run.trace_id}, 20\d\d-", head)
+
+
+def test_without_rich_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "looopy.observe.drawing", raising=False)
+    monkeypatch.delitem(sys.modules, "looopy.observe.picture", raising=False)
+    monkeypatch.setitem(sys.modules, "rich.cells", None)
+
+    with pytest.raises(MissingExtra) as caught:
+        instrument(console=True, exporters=(), tracer_provider=light())
+
+    assert str(caught.value) == "instrument(console=True) needs rich: pip install 'looopy[otel,cli]'"
