@@ -188,6 +188,9 @@ def doctor(
             show_default=False,
         ),
     ] = None,
+    tracing: Annotated[
+        bool, typer.Option("--tracing", help="Check tracing alone; no model call is made.")
+    ] = False,
     debug: _Debug = False,
 ) -> None:
     """Check the proxy, the key, the model, a streamed answer, a tool call, and tracing; say what to mend.
@@ -196,7 +199,8 @@ def doctor(
     """
     from looopy.cli.doctor import Patient, diagnose
 
-    _end(lambda: asyncio.run(diagnose(Patient(url, model, api_key_env), Terminal())), debug=debug)
+    patient = Patient(url, model, api_key_env)
+    _end(lambda: asyncio.run(diagnose(patient, Terminal(), tracing=tracing)), debug=debug)
 
 
 def _load(target: str) -> AgentLoop:
