@@ -10,7 +10,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from looopy.agent import AgentLoop
+from looopy.cli.recording import recorded
 from looopy.cli.show import Screen, Terminal, json_lines, plain
 from looopy.cli.watch import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, Interruption, hush, watched
 from looopy.errors import ConfigurationError, LooopyError
@@ -89,14 +90,12 @@ def run(
 
     def act() -> int:
         picture = Terminal(stderr=json) if trace else None
-        if not json:
-            show = Screen(Terminal()).show
-            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
-        show = json_lines(sys.stdout.buffer)
-        with redirect_stdout(
-            sys.stderr
-        ):  # what the agent's own code prints must not stand between the events
-            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
+        show = json_lines(sys.stdout.buffer) if json else Screen(Terminal()).show
+        # What the agent's own code prints must not stand between the events.
+        with redirect_stdout(sys.stderr) if json else nullcontext():
+            task = _load(agent).execute(_prompt(prompt))
+            with recorded(_tell):
+                return _follow(task, show, debug=debug, picture=picture)
 
     _end(act, debug=debug)
 
@@ -146,7 +145,12 @@ def chat(agent: _Agent, debug: _Debug = False) -> None:
     """
     from looopy.cli.chat import converse
 
-    _end(lambda: converse(_load(agent), Terminal(), tell=_tell, complain=_complain), debug=debug)
+    def act() -> int:
+        partner = _load(agent)
+        with recorded(_tell):
+            return converse(partner, Terminal(), tell=_tell, complain=_complain)
+
+    _end(act, debug=debug)
 
 
 @app.command(
