@@ -29,6 +29,7 @@ from looopy.events import (
     Event,
     Failure,
     InputRequired,
+    LLMCall,
     LLMResponse,
     TaskState,
     ThoughtDelta,
@@ -174,10 +175,15 @@ class Run(OnLoop[Event], Generic[Out_co]):
         Raises:
             MissingExtra: rich is not installed; `pip install 'looopy[cli]'`.
         """
-        from looopy.observe.picture import draw  # noqa: PLC0415  an optional package draws it
+        from looopy.observe.picture import Origin, draw  # noqa: PLC0415  an optional package draws it
 
-        # A copy of what is there: the run's own thread may be adding to it.
-        draw(tuple(self._log), file=file, until=None if self._over else datetime.now(UTC))
+        state = self.state
+        events = tuple(self._log)  # a copy of what is there: the run's own thread may be adding to it
+        known: dict[str, Origin] = {}
+        if state is not None:
+            before = state.iteration - sum(isinstance(event, LLMCall) for event in events)
+            known[self.task_id] = Origin(agent=state.agent_id, iterations=before, trace_id=self.trace_id)
+        draw(events, file=file, until=None if self._over else datetime.now(UTC), origins=known)
 
     # ---------------------------------------------------------------------------------------------------------------- to use
 

@@ -104,24 +104,35 @@ class Patient:
         return self.model or os.environ.get("LOOOPY_MODEL") or ""
 
 
-async def diagnose(patient: Patient, out: Terminal) -> int:
+async def diagnose(patient: Patient, out: Terminal, *, tracing: bool = False) -> int:
     """Show what is found, line by line.
+
+    Args:
+        patient: what to examine.
+        out: where to.
+        tracing: examine tracing, and nothing else.
 
     Returns:
         The exit code: 1 if something is broken, else 0.
     """
-    broken = 0
-    async with aclosing(examine(patient)) as findings:
+    verdicts: set[str] = set()
+    async with aclosing(_tracing() if tracing else examine(patient)) as findings:
         async for finding in findings:
             sign, style = _SIGNS[finding.verdict]
             out.write(f"{sign} ", style)
             out.write_line(f"{finding.about:<10} {_wrapped(plain(finding.text), out)}")
-            broken += finding.verdict == "broken"
+            verdicts.add(finding.verdict)
     out.write_line()
-    out.write_line(
-        "everything that a run needs is there" if not broken else "mend what is marked ✘, then ask again"
-    )
-    return FAILED if broken else 0
+    out.write_line(_summary(verdicts, tracing=tracing))
+    return FAILED if "broken" in verdicts else 0
+
+
+def _summary(verdicts: set[str], *, tracing: bool) -> str:
+    if "broken" in verdicts:
+        return "mend what is marked ✘, then ask again"
+    if not tracing:
+        return "everything that a run needs is there"
+    return "everything that tracing needs is there" if "good" in verdicts else "tracing is off"
 
 
 def _wrapped(text: str, out: Terminal) -> str:
@@ -144,6 +155,11 @@ async def examine(patient: Patient) -> AsyncGenerator[Finding]:
     if stood_in is None or patient.has_url:
         async for finding in _proxy(patient):
             yield finding
+    async for finding in _tracing():
+        yield finding
+
+
+async def _tracing() -> AsyncGenerator[Finding]:
     for finding in await asyncio.to_thread(lambda: list(examine_tracing())):
         yield finding
 

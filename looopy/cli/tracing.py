@@ -7,13 +7,15 @@ import os
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal
 
 from looopy.cli.finding import Finding
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
+from looopy.observe.variables import destinations, disabled, sends_metrics, sends_traces
 
 _VARIABLES = (
     "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
@@ -23,13 +25,13 @@ _VARIABLES = (
 
 def examine_tracing() -> Iterator[Finding]:
     """Try each destination that the environment names. Blocks until each has answered, or its time is over."""
-    try:
-        from looopy.observe import pipeline  # noqa: PLC0415  the SDK is an extra
-    except ConfigurationError as missing:
-        yield _finding("note", f"off: {missing}; then {_VARIABLES}")
-        return
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if disabled():
         yield _finding("note", "off: OTEL_SDK_DISABLED is 'true', so no span is made")
+        return
+    try:
+        import_module("looopy.observe.pipeline")  # needs the SDK
+    except MissingExtra:
+        yield _missing()
         return
     found: list[Finding] = []
     try:
@@ -37,17 +39,26 @@ def examine_tracing() -> Iterator[Finding]:
     except ConfigurationError as error:
         account = None
         found.append(_finding("broken", f"Langfuse: {error}"))
-    if pipeline.sends_traces():
+    if sends_traces():
         found += _otlp(account)
     if account is not None:
         found += _langfuse(account)
-    if pipeline.sends_metrics() and all(each.verdict != "broken" for each in found):
+    if sends_metrics() and all(each.verdict != "broken" for each in found):
         found.append(_metrics())
     yield from found or [_finding("note", f"{_why_off()}: {_VARIABLES}")]
 
 
 def _finding(verdict: Literal["good", "broken", "note"], text: str) -> Finding:
     return Finding(verdict, "tracing", text)
+
+
+def _missing() -> Finding:
+    """The SDK is not there: broken, if somebody wants to use it."""
+    missing = "opentelemetry-sdk is missing: pip install 'looopy[otel]'"
+    if not (wanted := destinations()):
+        return _finding("note", f"off: {missing}; then {_VARIABLES}")
+    said = " and ".join(wanted)
+    return _finding("broken", f"{said} {'is' if len(wanted) == 1 else 'are'} set, but {missing}")
 
 
 def _why_off() -> str:

@@ -18,6 +18,7 @@ from opentelemetry.trace import TracerProvider
 from reactivex import Observable, Observer, abc
 
 from looopy import watcher
+from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
@@ -29,7 +30,8 @@ from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
-from looopy.observe.spans import RunSpans, Spans
+from looopy.observe.spans import RunSpans, Spans, called_from
+from looopy.observe.timeline import Origin
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
@@ -37,6 +39,8 @@ from looopy.watcher import Caller, Watched
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
+
+    from looopy.observe.drawing import Drawings
 
 _log = logging.getLogger("looopy.observe")
 _NOWHERE = (
@@ -85,7 +89,8 @@ def instrument(
         max_content_chars: longer texts are cut, with a mark.
         legacy_attributes: also the names that were in use before 2025, such as `gen_ai.system` and `gen_ai.usage.prompt_tokens`.
         exporters: where to send spans, instead of where the environment says; `()` for nowhere.
-        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend.
+        console: also draw each run on stderr when it is over, with the agents that its tools called; needs the extra `cli` beside `otel`, and no
+            backend.
         langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
             by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
         service_name: OTEL_SERVICE_NAME, else "looopy".
@@ -150,7 +155,7 @@ class Instrumentation:
             content=options.content,
             legacy=options.legacy_attributes,
         )
-        self._drawing = _drawing() if options.console else None
+        self._drawings = _drawings() if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         pipeline.open()
         forget_in_forks(self)
@@ -216,6 +221,8 @@ class Instrumentation:
         global _lock  # noqa: PLW0603  as above
         _lock = threading.Lock()
         _under_way.clear()
+        if self._drawings is not None:
+            self._drawings = _drawings()
         if not self.over:
             end_with_fork(self)
 
@@ -237,7 +244,7 @@ class Instrumentation:
         spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+            watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
@@ -258,7 +265,7 @@ class Instrumentation:
         """Let texts be embedded, within a span."""
         return await embedded(self._spans.tracer, embedder, request, ask)
 
-    def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
+    def _folds(self, setup: Setup, state: LoopState, caller: Caller, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
@@ -270,15 +277,25 @@ class Instrumentation:
             folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
-        if self._drawing is not None:
-            folds.append(self._drawing())
+        if self._drawings is not None:
+            parent, call_id = called_from(caller.context)
+            origin = Origin(
+                agent=state.agent_id,
+                iterations=state.iteration,
+                trace_id=spans.trace_id,
+                parent=parent,
+                call_id=call_id,
+            )
+            folds.append(self._drawings.of(state.task_id, origin))
         return folds
 
 
-def _drawing() -> type[Fold]:
-    from looopy.observe.drawing import Drawing
-
-    return Drawing
+def _drawings() -> Drawings:
+    try:
+        from looopy.observe.drawing import Drawings
+    except MissingExtra as missing:
+        raise MissingExtra("instrument(console=True)", needs="rich", extra="otel,cli") from missing
+    return Drawings()
 
 
 class Fold(Protocol):

@@ -29,7 +29,12 @@ try:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 except ModuleNotFoundError as missing:
-    raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
+    raise MissingExtra(
+        "looopy.observe.instrument",
+        needs="opentelemetry-sdk",
+        extra="otel",
+        more="or 'looopy[otel,cli]' for console=True",
+    ) from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults
@@ -38,12 +43,12 @@ from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.spans import MakesSpans
 from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
+from looopy.observe.variables import sends_metrics, sends_traces
 
 if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached
 
 _SCHEMA = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Pipeline:
@@ -219,23 +224,6 @@ def _langfuse(
             )
             destinations.append(Destination(where[-1], exporter, takes=account.samples))
     return attached, " · ".join(where)
-
-
-def sends_traces() -> bool:
-    """Whether the environment wants traces to be sent by OTLP."""
-    return _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-
-def sends_metrics() -> bool:
-    """Whether the environment wants metrics to be sent by OTLP."""
-    return _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-
-
-def _sends(choice: str, endpoint: str) -> bool:
-    chosen = os.environ.get(choice, "").strip().lower()
-    if chosen:
-        return "otlp" in chosen.split(",")
-    return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
 
 
 def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:

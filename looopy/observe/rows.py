@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from looopy.observe.bars import Signs
 from looopy.observe.figures import counted, dollars, duration, harmless, percent, shortly
-from looopy.observe.timeline import Span, SpanStatus
+from looopy.observe.timeline import Retry, Span, SpanStatus
 from looopy.observe.totals import Spent, Time, spent
 
 _MANY = 12  # children of one span; of more, those at the ends and those that stand out are shown
@@ -230,14 +230,19 @@ def _spoke(span: Span) -> float | None:
 def _notes(span: Span, signs: Signs) -> Iterator[tuple[SpanStatus, str]]:
     """What is to be said about a span: its retries, and why it ended badly, unless a span within it says the same."""
     if span.retries:
-        newest = span.retries[-1]
-        yield (
-            "waiting",
-            f"{signs.again} {counted(len(span.retries), 'retry')}, {newest.type}: {newest.message}",
-        )
+        newest = span.retries[-1].error
+        yield "waiting", f"{signs.again} {_tried(span.retries)}, {newest.type}: {newest.message}"
     error = span.error
     if error is not None and all(each.error != error for child in span.children for each in child.walk()):
         yield span.status, f"{error.type}: {error.message}"
+
+
+def _tried(retries: Sequence[Retry]) -> str:
+    """For example "1 retry, then gpt-4o-mini": how often a model was asked again, and who was asked next."""
+    said: list[str] = []
+    for then, group in groupby(retries, key=lambda retry: retry.then):
+        said += [f"then {then}"] if then else [counted(len([*group]), "retry")]
+    return ", ".join(said)
 
 
 def _failed(span: Span) -> bool:

@@ -203,6 +203,7 @@ class RunSpans:
         "_root",
         "_shown",
         "_spans",
+        "_task_id",
         "_tools",
         "_usage",
         "plugs",
@@ -239,6 +240,8 @@ class RunSpans:
             f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
         )
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
+        self._root.context = otel.set_value(_CALLED_FROM, (state.task_id, ""), self._root.context)
+        self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
@@ -403,6 +406,7 @@ class RunSpans:
             a.TOOL: event.tool_name,
         }
         tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool.context = otel.set_value(_CALLED_FROM, (self._task_id, event.call_id), tool.context)
         tool.say(sayings.tool, event, self._shown, self._described)
         self._tools[event.call_id] = tool
 
@@ -481,7 +485,13 @@ def inherited(context: Context) -> a.Attributes:
     return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
 
 
+def called_from(context: Context) -> tuple[str, str]:
+    """The task in which this context is, and the tool call; each empty where it is in none."""
+    return cast("tuple[str, str]", otel.get_value(_CALLED_FROM, context) or ("", ""))
+
+
 _INHERITED = otel.create_key("looopy-run")
+_CALLED_FROM = otel.create_key("looopy-call")
 
 
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:

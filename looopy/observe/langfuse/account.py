@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from looopy.errors import ConfigurationError, redact
 from looopy.observe.langfuse.chat import chat_view
+from looopy.observe.variables import switched_off
 
 CLOUD = "https://cloud.langfuse.com"
 
@@ -124,11 +125,6 @@ class Account:
             if value and name not in seen
         }
         return {**seen, **own} if own else seen
-
-
-def switched_off() -> bool:
-    """Whether `LANGFUSE_TRACING_ENABLED` says that nothing shall be sent."""
-    return _variable("LANGFUSE_TRACING_ENABLED").lower() == "false"
 
 
 def _variable(name: str) -> str:

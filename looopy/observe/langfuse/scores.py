@@ -10,8 +10,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON
-from looopy.observe.langfuse.account import Account, switched_off
+from looopy.observe.langfuse.account import Account
 from looopy.observe.langfuse.outbox import Reply, outbox
+from looopy.observe.variables import switched_off
 
 DataType: TypeAlias = Literal["NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT"]
 
