@@ -80,15 +80,9 @@ def _otlp(account: Account | None) -> Iterator[Finding]:
 
 
 def _langfuse(account: Account) -> Iterator[Finding]:
-    from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415  as above
+    from looopy.observe.otlp import probe  # noqa: PLC0415  as above
 
-    exporter = OTLPExporter(
-        account.endpoint,
-        headers=account.headers,
-        compression="gzip",
-        rewrite=account.rewrite,
-        name="Langfuse",
-    )
+    exporter = account.exporter()
     trace = uuid.uuid4()
     delivery = probe(exporter, trace_id=trace.int)
     exporter.shutdown()

@@ -188,7 +188,7 @@ class Instrumentation:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether all of it was sent in that time.
+            Whether all of it was sent in that time, and no span was lost by it.
         """
         return self._pipeline.flush(timeout)
 

@@ -78,12 +78,16 @@ class Pipeline:
     @property
     def delivered(self) -> int:
         """Spans that exporters have taken."""
-        return sum(destination.delivered for destination in self._destinations)
+        return sum(each.delivered for each in self._counted)
 
     @property
     def lost(self) -> int:
         """Spans that could not be made, that there was no room for, or that exporters have refused; of several exporters each one's."""
-        return self.faults.lost + sum(destination.lost for destination in self._destinations)
+        return self.faults.lost + sum(each.lost for each in self._counted)
+
+    @property
+    def _counted(self) -> list[Destination | Attached]:
+        return [*self._destinations, *([self._attached] if self._attached else [])]
 
     def open(self) -> None:
         """Let spans go there from now on."""
@@ -91,13 +95,14 @@ class Pipeline:
             self._outlet.lead_to(self._destinations)
 
     def flush(self, seconds: float) -> bool:
-        """Send what is waiting; whether all of it was sent in that time."""
+        """Send what is waiting; whether all of it was sent in that time, and no span was lost."""
+        lost = self.lost
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
         if self._attached is not None:
             flushing.append(self._attached.flush)
         if self._meters is not None:
             flushing.append(self._meters.flush)
-        return at_once(flushing, seconds)
+        return at_once(flushing, seconds) and self.lost == lost
 
     def give_way(self, new: Pipeline) -> None:
         """Let the spans that are still open here end there."""
@@ -210,14 +215,7 @@ def _langfuse(
 
             attached = attach(account, cast("SDKTracerProvider", provider))
         else:
-            exporter = OTLPExporter(
-                account.endpoint,
-                headers=account.headers,
-                compression="gzip",
-                rewrite=account.rewrite,
-                name="Langfuse",
-            )
-            destinations.append(Destination(where[-1], exporter, takes=account.samples))
+            destinations.append(Destination(where[-1], account.exporter(), takes=account.samples))
     return attached, " · ".join(where)
 
 
