@@ -92,7 +92,8 @@ def instrument(
         environment: `deployment.environment.name`; left out, LANGFUSE_TRACING_ENVIRONMENT.
         release: of your program; left out, LANGFUSE_RELEASE.
         sample_rate: the share of traces that are recorded, 0 to 1; left out, OTEL_TRACES_SAMPLER, and else all.
-        tracer_provider: your own; left out, the global one if there is one, and else one that is made here and becomes the global one.
+        tracer_provider: your own; left out, the global one if there is one, and else, if spans go anywhere, one that is made here and becomes
+            the global one.
         meter_provider: the same for metrics. Where there is none, metrics are sent if OTLP is.
 
     Returns:

@@ -1,7 +1,7 @@
 """Where spans and metrics go: which providers of OpenTelemetry's SDK, and what hangs on them.
 
-A provider that is there already is used as it is, and one that is made here becomes the global one. Options and environment decide which
-destinations there are (`destinations.py`). With `destinations.py` and `otlp.py` the only module that knows the SDK.
+Options and environment decide which destinations there are (`destinations.py`). A tracer provider that is there already is used as it is. Else,
+where there is a destination, one is made and becomes the global one; where there is none, no spans are made. With `destinations.py` and `otlp.py` the only module that knows the SDK.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, TracerProvider
 
 from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
@@ -62,18 +62,19 @@ class Pipeline:
         self.account = _account(options)
         resource = _resource(options)
         there = options.tracer_provider or _global()
-        provider = there or _provider(resource, options.sample_rate)
         self._destinations = _destinations(options, self.account, own=there is None)
+        made = there is None and bool(self._destinations or self.account)
+        provider = there or (_provider(resource, options.sample_rate) if made else NoOpTracerProvider())
         self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
-        self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
+        self._outlet = Outlet.of(provider) if self._destinations or made else None
         self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
-        self._made_here = there is None
+        self._theirs = there is not None
         self.meter_provider, self._meters = _meters(options, resource)
 
     @property
     def leads_somewhere(self) -> bool:
         """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
-        return bool(self.where) or self.meter_provider is not None or not self._made_here
+        return bool(self.where) or self.meter_provider is not None or self._theirs
 
     @property
     def delivered(self) -> int:

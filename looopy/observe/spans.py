@@ -267,8 +267,9 @@ class RunSpans:
 
     @property
     def span_id(self) -> str:
-        """The agent's span, as 16 hex digits."""
-        return trace.format_span_id(self._root.span.get_span_context().span_id)
+        """The agent's span, as 16 hex digits; the caller's where no spans are made, and empty where there is none."""
+        here = self._root.span.get_span_context()
+        return trace.format_span_id(here.span_id) if here.is_valid else ""
 
     @property
     def recorded(self) -> bool:

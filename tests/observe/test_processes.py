@@ -161,6 +161,50 @@ def test_a_programs_own_global_provider_is_used_and_nothing_is_exported_twice(re
     assert {span.resource["service.name"] for span in receiver.spans} == {"theirs"}
 
 
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ("", {}),
+        ("console=True", {}),
+        ("exporters=()", {}),
+        ("", {"OTEL_METRICS_EXPORTER": "otlp"}),
+        (
+            "",
+            {
+                "LANGFUSE_PUBLIC_KEY": "pk-lf-1",
+                "LANGFUSE_SECRET_KEY": "sk-lf-1",
+                "LANGFUSE_TRACING_ENABLED": "false",
+            },
+        ),
+    ],
+)
+def test_a_recording_that_sends_no_traces_makes_no_spans_and_leaves_the_global_provider_to_the_program(
+    options: str, variables: dict[str, str], receiver: Receiver
+) -> None:
+    out, err = ran(
+        f"""
+        from opentelemetry.sdk.trace import TracerProvider
+
+        instrument({options})
+        above = trace.SpanContext(0xA1, 0xB2, is_remote=True, trace_flags=trace.TraceFlags(1))
+
+        def look() -> str:
+            tell(trace.get_current_span().get_span_context() == above)
+
+        with trace.use_span(trace.NonRecordingSpan(above)):
+            run = agent(calls("look"), says("done"), tools=[look]).execute("look")
+            tell(run.result(5).trace_id == f"{{0xA1:032x}}")
+        theirs = TracerProvider()
+        trace.set_tracer_provider(theirs)
+        tell(trace.get_tracer_provider() is theirs)
+        """,
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=receiver.metrics_url,
+        **variables,
+    )
+    assert out == "True\nTrue\nTrue\n"
+    assert "Overriding" not in err
+
+
 def test_an_exchange_of_what_is_recorded_loses_no_span_and_doubles_none(receiver: Receiver) -> None:
     ran(
         """
