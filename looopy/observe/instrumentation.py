@@ -272,11 +272,11 @@ class Instrumentation:
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
         if self._drawing is not None:
-            folds.append(self._drawing())
+            folds.append(self._drawing(self.options.content))
         return folds
 
 
-def _drawing() -> type[Fold]:
+def _drawing() -> Callable[[Content | None], Fold]:
     from looopy.observe.drawing import Drawing
 
     return Drawing

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeAlias
 
+from looopy.events import Failure
 from looopy.observe.bars import Signs
 from looopy.observe.figures import counted, dollars, duration, harmless, percent, shortly
 from looopy.observe.timeline import Span, SpanStatus
@@ -233,11 +234,15 @@ def _notes(span: Span, signs: Signs) -> Iterator[tuple[SpanStatus, str]]:
         newest = span.retries[-1]
         yield (
             "waiting",
-            f"{signs.again} {counted(len(span.retries), 'retry')}, {newest.type}: {newest.message}",
+            f"{signs.again} {counted(len(span.retries), 'retry')}, {_said(newest)}",
         )
     error = span.error
     if error is not None and all(each.error != error for child in span.children for each in child.walk()):
-        yield span.status, f"{error.type}: {error.message}"
+        yield span.status, _said(error)
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
 
 
 def _failed(span: Span) -> bool:
