@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal
@@ -14,51 +15,43 @@ from typing import Literal
 from looopy.cli.finding import Finding
 from looopy.errors import ConfigurationError
 from looopy.observe.langfuse.account import Account
+from looopy.observe.switches import WHERE_TO, disabled, draws, sends_metrics, sends_traces, why_off
 
-_VARIABLES = (
-    "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
-    "is Langfuse's cloud, LANGFUSE_BASE_URL; looopy.observe.instrument() sends there"
-)
+_SENDS = "looopy.observe.instrument() sends there"
 
 
 def examine_tracing() -> Iterator[Finding]:
     """Try each destination that the environment names. Blocks until each has answered, or its time is over."""
     try:
-        from looopy.observe import pipeline  # noqa: PLC0415  the SDK is an extra
+        import_module("looopy.observe.pipeline")  # the SDK is an extra
     except ConfigurationError as missing:
-        yield _finding("note", f"off: {missing}; then {_VARIABLES}")
-        return
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield _finding("note", "off: OTEL_SDK_DISABLED is 'true', so no span is made")
+        yield _finding("note", f"off: {missing}; then {WHERE_TO}; {_SENDS}")
         return
     found: list[Finding] = []
     try:
-        account = Account.from_environment()
+        account = None if disabled() else Account.from_environment()
     except ConfigurationError as error:
         account = None
         found.append(_finding("broken", f"Langfuse: {error}"))
-    if pipeline.sends_traces():
+    if sends_traces():
         found += _otlp(account)
     if account is not None:
         found += _langfuse(account)
-    if pipeline.sends_metrics() and all(each.verdict != "broken" for each in found):
+    if sends_metrics() and all(each.verdict != "broken" for each in found):
         found.append(_metrics())
-    yield from found or [_finding("note", f"{_why_off()}: {_VARIABLES}")]
+    if draws():
+        found.append(
+            _finding("good", "each run is drawn in the terminal when it is over (from OTEL_TRACES_EXPORTER)")
+        )
+    yield from found or [_finding("note", f"{why_off()}; {_SENDS}")]
 
 
 def _finding(verdict: Literal["good", "broken", "note"], text: str) -> Finding:
     return Finding(verdict, "tracing", text)
 
 
-def _why_off() -> str:
-    for variable in ("OTEL_TRACES_EXPORTER", "LANGFUSE_TRACING_ENABLED"):
-        if value := os.environ.get(variable, "").strip():
-            return f"off, with {variable}={value}"
-    return "off, since no variable says where to send"
-
-
 def _otlp(account: Account | None) -> Iterator[Finding]:
-    from looopy.observe.addresses import environment  # noqa: PLC0415  as above
+    from looopy.observe.addresses import environment  # noqa: PLC0415  needs the SDK
     from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415
 
     with _heard("looopy.observe") as warnings:

@@ -30,6 +30,7 @@ from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options, wanted
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.spans import RunSpans, Spans
+from looopy.observe.switches import draws, why_off
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
@@ -39,10 +40,6 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger("looopy.observe")
-_NOWHERE = (
-    "instrument(): nothing says where to send traces, so there are only logs: set OTEL_EXPORTER_OTLP_ENDPOINT (for example "
-    "http://localhost:4318), or LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY; or pass console=True to see each run in the terminal"
-)
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
 _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
@@ -85,7 +82,7 @@ def instrument(
         max_content_chars: longer texts are cut, with a mark.
         legacy_attributes: also the names that were in use before 2025, such as `gen_ai.system` and `gen_ai.usage.prompt_tokens`.
         exporters: where to send spans, instead of where the environment says; `()` for nowhere.
-        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend.
+        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend. OTEL_TRACES_EXPORTER=console does the same.
         langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
             by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
         service_name: OTEL_SERVICE_NAME, else "looopy".
@@ -103,6 +100,7 @@ def instrument(
         ConfigurationError: an argument or a variable cannot work; the message says which and the mend.
         MissingExtra: a package is needed that is not installed.
     """
+    console = console or (exporters is None and draws())
     global _newest  # noqa: PLW0603  one for the process
     options = Options(
         content=Content(redact=redact, max_chars=max_content_chars) if wanted(capture_content) else None,
@@ -124,7 +122,10 @@ def instrument(
             return before
         new = Instrumentation(options, Pipeline(options))
         if not (new.records or console or exporters is not None):
-            _log.warning(_NOWHERE)
+            _log.warning(
+                "instrument(): %s. There are only logs; console=True would also draw each run in the terminal",
+                why_off(),
+            )
         _newest = new
         watcher.watch_with(new)
     if before is not None:

@@ -18,8 +18,9 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, TracerProvider
 
 from looopy.errors import ConfigurationError, MissingExtra
-from looopy.observe.langfuse.account import Account
+from looopy.observe.langfuse.account import Account, switched_off
 from looopy.observe.options import Options
+from looopy.observe.switches import disabled, sends_metrics, sends_traces
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached
 
 _SCHEMA = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Pipeline:
@@ -131,9 +131,9 @@ def _account(options: Options) -> Account | None:
     """The Langfuse project to send to."""
     if options.langfuse is False or (options.langfuse is None and options.exporters is not None):
         return None
-    account = Account.from_environment()
+    account = None if disabled() else Account.from_environment()
     if account is None:
-        if options.langfuse:
+        if options.langfuse and not (switched_off() or disabled()):
             raise ConfigurationError(
                 f"instrument(langfuse={options.langfuse!r}): set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (and LANGFUSE_BASE_URL, unless it is "
                 "Langfuse's cloud)",
@@ -218,23 +218,6 @@ def _langfuse(
         else:
             destinations.append(Destination(where[-1], account.exporter(), takes=account.samples))
     return attached, " · ".join(where)
-
-
-def sends_traces() -> bool:
-    """Whether the environment wants traces to be sent by OTLP."""
-    return _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-
-def sends_metrics() -> bool:
-    """Whether the environment wants metrics to be sent by OTLP."""
-    return _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-
-
-def _sends(choice: str, endpoint: str) -> bool:
-    chosen = os.environ.get(choice, "").strip().lower()
-    if chosen:
-        return "otlp" in chosen.split(",")
-    return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
 
 
 def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
