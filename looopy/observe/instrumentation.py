@@ -159,8 +159,8 @@ class Instrumentation:
         end_with_process(self)
 
     def __repr__(self) -> str:
-        state = "off" if self.over else self._pipeline.where or "nowhere"
-        return f"<looopy.observe: {state}>"
+        where = (*self._pipeline.where, *(["the terminal"] if self.options.console else ()))
+        return f"<looopy.observe: {'off' if self.over else ' · '.join(where) or 'nowhere'}>"
 
     def __enter__(self) -> Self:
         return self
@@ -170,8 +170,8 @@ class Instrumentation:
 
     @property
     def records(self) -> bool:
-        """Whether spans or metrics go anywhere."""
-        return self._pipeline.leads_somewhere
+        """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
+        return bool(self._pipeline.where)
 
     @property
     def delivered(self) -> int:

@@ -7,7 +7,7 @@ where there is a destination, one is made and becomes the global one; where ther
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -54,7 +54,7 @@ class Pipeline:
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
-        where: where spans go, in words; empty for nowhere.
+        where: where spans and metrics go, each in words; empty for nowhere.
     """
 
     def __init__(self, options: Options) -> None:
@@ -65,16 +65,20 @@ class Pipeline:
         self._destinations = _destinations(options, self.account, own=there is None)
         made = there is None and bool(self._destinations or self.account)
         provider = there or (_provider(resource, options.sample_rate) if made else NoOpTracerProvider())
-        self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
+        self._attached = _langfuse(options, self.account, provider, self._destinations)
         self._outlet = Outlet.of(provider) if self._destinations or made else None
         self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
-        self._theirs = there is not None
         self.meter_provider, self._meters = _meters(options, resource)
+        self.where = tuple(self._where(theirs=there is not None))
 
-    @property
-    def leads_somewhere(self) -> bool:
-        """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
-        return bool(self.where) or self.meter_provider is not None or self._theirs
+    def _where(self, *, theirs: bool) -> Iterator[str]:
+        yield from (destination.name for destination in self._destinations)
+        if self.account is not None and self._attached is not None:
+            yield _named(self.account)
+        if theirs:
+            yield "your tracer provider"
+        if self.meter_provider is not None:
+            yield "metrics by OTLP" if self._meters else "your meter provider"
 
     @property
     def delivered(self) -> int:
@@ -202,22 +206,20 @@ def _destinations(options: Options, account: Account | None, *, own: bool) -> li
 
 def _langfuse(
     options: Options, account: Account | None, provider: TracerProvider, destinations: list[Destination]
-) -> tuple[Attached | None, str]:
-    """The way to Langfuse, by its package or by OTLP and never by both; and where spans go then, in words."""
-    where = [destination.name for destination in destinations]
-    attached = None
-    if account is not None:
-        by_package = options.langfuse == "package" or (
-            options.langfuse != "otlp" and find_spec("langfuse") is not None
-        )
-        where.append(f"Langfuse at {account.base_url}")
-        if by_package:
-            from looopy.observe.langfuse.package import attach  # half a second
+) -> Attached | None:
+    """The way to Langfuse: its package, or else one destination more."""
+    if account is None:
+        return None
+    if options.langfuse != "otlp" and (options.langfuse == "package" or find_spec("langfuse") is not None):
+        from looopy.observe.langfuse.package import attach  # half a second
 
-            attached = attach(account, cast("SDKTracerProvider", provider))
-        else:
-            destinations.append(Destination(where[-1], account.exporter(), takes=account.samples))
-    return attached, " · ".join(where)
+        return attach(account, cast("SDKTracerProvider", provider))
+    destinations.append(Destination(_named(account), account.exporter(), takes=account.samples))
+    return None
+
+
+def _named(account: Account) -> str:
+    return f"Langfuse at {account.base_url}"
 
 
 def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:

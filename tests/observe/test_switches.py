@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
 
 from looopy.observe import instrument
 from looopy.observe.switches import WHERE_TO
 from observe.receiver import Receiver
-from observe.watched import answer, said
+from observe.watched import Keeps, answer, said, sdk
 
 __all__ = ["said"]  # a fixture
 
@@ -98,3 +100,31 @@ async def test_runs_can_be_drawn_and_sent(set_to, capsys: pytest.CaptureFixture[
             assert recording.flush()
             assert recording.delivered == 6
     assert "invoke_agent clerk" in capsys.readouterr().err
+
+
+# --------------------------------------------------------------------------------------------------------- what it shows
+@pytest.mark.parametrize(
+    ("variables", "options", "where"),
+    [
+        ({}, {}, "nowhere"),
+        ({}, {"console": True}, "the terminal"),
+        ({}, {"tracer_provider": sdk()}, "your tracer provider"),
+        ({}, {"meter_provider": MeterProvider(shutdown_on_exit=False)}, "your meter provider"),
+        ({}, {"exporters": [Keeps()], "console": True}, "Keeps · the terminal"),
+        ({ENDPOINT: "http://a:1"}, {}, "OTLP at http://a:1/v1/traces · metrics by OTLP"),
+        ({ENDPOINT: "http://a:1", "OTEL_TRACES_EXPORTER": "none"}, {}, "metrics by OTLP"),
+        (LANGFUSE, {"langfuse": "otlp"}, "Langfuse at https://cloud.langfuse.com"),
+        (
+            LANGFUSE,
+            {"langfuse": "otlp", "tracer_provider": sdk()},
+            "Langfuse at https://cloud.langfuse.com · your tracer provider",
+        ),
+    ],
+)
+def test_a_recording_shows_where_it_leads(
+    variables: dict[str, str], options: dict[str, Any], where: str, set_to
+) -> None:
+    set_to(**variables)
+    with instrument(**options) as recording:
+        assert repr(recording) == f"<looopy.observe: {where}>"
+    assert repr(recording) == "<looopy.observe: off>"
