@@ -27,7 +27,7 @@ from looopy.observe.forks import end_with_fork, end_with_process, forget_in_fork
 from looopy.observe.logs import RunLog, heard
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
-from looopy.observe.options import Options, wanted
+from looopy.observe.options import Options
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
@@ -103,9 +103,11 @@ def instrument(
     console = console or (exporters is None and draws())
     global _newest  # noqa: PLW0603  one for the process
     options = Options(
-        content=Content(redact=redact, max_chars=max_content_chars) if wanted(capture_content) else None,
+        capture_content=capture_content,
+        redact=redact,
+        max_content_chars=max_content_chars,
         legacy_attributes=legacy_attributes,
-        exporters=None if exporters is None else tuple(exporters),
+        exporters=exporters,
         console=console,
         langfuse=langfuse,
         service_name=service_name,
@@ -115,7 +117,6 @@ def instrument(
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
     )
-    options.check()
     with _lock:
         before = _newest
         if before is not None and before.options == options and not before.over:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
+from looopy import ConfigurationError
 from looopy.observe import instrument
 from looopy.observe.switches import WHERE_TO
 from observe.receiver import Receiver
@@ -128,3 +129,38 @@ def test_a_recording_shows_where_it_leads(
     with instrument(**options) as recording:
         assert repr(recording) == f"<looopy.observe: {where}>"
     assert repr(recording) == "<looopy.observe: off>"
+
+
+# ------------------------------------------------------------------------------------------------------------- arguments
+@pytest.mark.parametrize(
+    ("argument", "given", "text"),
+    [
+        ("redact", 1, "it must be a function of a text and where it stands"),
+        ("service_name", 3, "it must be text"),
+        ("environment", b"test", "it must be text"),
+        ("release", 1.5, "it must be text"),
+        ("console", "yes", "it must be True or False"),
+        ("legacy_attributes", 1, "it must be True or False"),
+        ("capture_content", "span_only", "it must be True, False or None"),
+        ("langfuse", "foo", "it must be True, False, None, 'package' or 'otlp'"),
+        ("langfuse", 1, "it must be True, False, None, 'package' or 'otlp'"),
+        ("max_content_chars", "1k", "it must be a number of characters above 0"),
+        ("max_content_chars", 0, "it must be a number of characters above 0"),
+        ("sample_rate", "0.5", "it must be a share of the traces, from 0 to 1"),
+        ("sample_rate", True, "it must be a share of the traces, from 0 to 1"),
+        ("sample_rate", 2, "it must be a share of the traces, from 0 to 1"),
+    ],
+)
+def test_an_argument_that_cannot_work_is_said_with_what_it_must_be(
+    argument: str, given: Any, text: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        instrument(**{argument: given})
+    assert str(caught.value) == f"instrument({argument}={given!r}): {text}"
+    assert caught.value.argument == argument
+
+
+@pytest.mark.parametrize("given", [Keeps(), 1, [Keeps], ["otlp"]])
+def test_what_is_no_exporter_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"pass span exporters of OpenTelemetry, made"):
+        instrument(exporters=given)
