@@ -95,20 +95,17 @@ def _langfuse(account: Account) -> Iterator[Finding]:
 
 def _metrics() -> Finding:
     from looopy.observe.pipeline import probe_metrics  # noqa: PLC0415  as above
+    from looopy.observe.push import not_taken  # noqa: PLC0415
 
     try:
         with _heard("opentelemetry.exporter") as warnings:  # which is all that their exporter says
-            taken = probe_metrics()
+            taken, url = probe_metrics()
     except ConfigurationError as missing:
         return _finding("broken", f"OTLP: {missing}; or set OTEL_METRICS_EXPORTER=none")
     if taken:
         return _finding("good", "OTLP: metrics are taken there too")
-    said = " ".join(warnings[-1].split()) if warnings else "no reason is given"
-    return _finding(
-        "broken",
-        f"OTLP: metrics are not taken ({said}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    )
+    said = warnings[-1] if warnings else "no reason is given"
+    return _finding("broken", not_taken(url, said))
 
 
 @contextmanager

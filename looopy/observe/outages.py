@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from looopy.observe.diagnosis import Failure
 
@@ -29,6 +31,11 @@ class Outages:
         self._said: dict[str, float] = {}
         self._lost = 0
         self._announced = False
+        _all.add(self)
+
+    def concern(self, url: str) -> bool:
+        """Whether it has been said that the server of this URL takes nothing, and not yet that it does again."""
+        return self._announced and urlsplit(self._url).netloc == urlsplit(url).netloc
 
     def failed(self, failure: Failure) -> None:
         """Spans are lost, or something about them is worth a word."""
@@ -65,6 +72,14 @@ class Outages:
             self._said[kind] = now
             return True
         return False
+
+
+_all: WeakSet[Outages] = WeakSet()
+
+
+def is_known(url: str) -> bool:
+    """Whether it has been said already that the server of this URL takes nothing."""
+    return any(each.concern(url) for each in tuple(_all))
 
 
 def _counted(spans: int) -> str:

@@ -7,7 +7,8 @@ where there is a destination, one is made and becomes the global one; where ther
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -37,6 +38,7 @@ from looopy.observe.faults import Faults
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
+from looopy.observe.push import url_of
 from looopy.observe.spans import MakesSpans
 from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
 
@@ -105,9 +107,7 @@ class Pipeline:
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
         if self._attached is not None:
             flushing.append(self._attached.flush)
-        if self._meters is not None:
-            flushing.append(self._meters.flush)
-        return at_once(flushing, seconds) and self.lost == lost
+        return self._at_once(flushing, self._meters and self._meters.flush, seconds) and self.lost == lost
 
     def give_way(self, new: Pipeline) -> None:
         """Let the spans that are still open here end there."""
@@ -124,11 +124,27 @@ class Pipeline:
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]
         if self._attached is not None:
             closing.append(self._attached.shutdown)
-        if self._meters is not None:
-            closing.append(self._meters.shutdown)
-        at_once(closing, seconds)
+        self._at_once(closing, self._meters and self._meters.shutdown, seconds)
         for destination in self._destinations:
             destination.close()
+
+    def _at_once(
+        self, spans: Sequence[Callable[[], object]], metrics: Callable[[], object] | None, seconds: float
+    ) -> bool:
+        """Send both, at the same time but for a moment: what traces say of a server, metrics need not say again."""
+        if metrics is None:
+            return at_once(spans, seconds)
+        said = threading.Event()
+
+        def traces() -> None:
+            at_once(spans, threading.TIMEOUT_MAX)
+            said.set()
+
+        def rest() -> None:
+            said.wait(seconds / 2)
+            metrics()
+
+        return at_once([traces, rest], seconds)
 
 
 def _account(options: Options) -> Account | None:
@@ -236,8 +252,8 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter
     return made, made
 
 
-def probe_metrics() -> bool:
-    """Send metrics, none, to where they would be sent, and say whether they were taken; the exporter logs why not. Blocks.
+def probe_metrics() -> tuple[bool, str]:
+    """Send metrics, none, to where they would be sent, and say whether they were taken, and where; the exporter logs why not. Blocks.
 
     Raises:
         MissingExtra: the package that sends them is not installed.
@@ -248,7 +264,7 @@ def probe_metrics() -> bool:
     exporter: Any = OTLPMetricExporter()  # half typed
     taken = exporter.export(MetricsData([])) is MetricExportResult.SUCCESS
     exporter.shutdown()
-    return taken
+    return taken, url_of(exporter)
 
 
 def _check_exporter_of_metrics() -> None:

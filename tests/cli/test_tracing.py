@@ -178,7 +178,7 @@ def test_a_backend_that_takes_traces_only_is_told_apart(set_to, receiver: Receiv
 
     assert found()[1:] == [
         (
-            "✘ OTLP: metrics are not taken (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
+            "✘ OTLP: metrics are not taken at http://127.0.0.1:…/v1/metrics (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
             "set OTEL_METRICS_EXPORTER=none; else check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
         )
     ]

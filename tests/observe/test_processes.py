@@ -108,6 +108,42 @@ def test_what_hinders_traces_is_seen_where_nothing_configures_logging(receiver: 
     )
 
 
+@pytest.mark.parametrize("flushes", ["recording.flush()", "pass"])
+def test_a_receiver_that_refuses_traces_and_metrics_is_told_of_once(receiver: Receiver, flushes: str) -> None:
+    receiver.always(status(404))
+    _, err = ran(
+        f"""
+        recording = instrument()
+        asyncio.run(answer())
+        {flushes}
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        OTEL_METRICS_EXPORTER="otlp",
+    )
+    assert {request.path for request in receiver.requests} == {"/v1/traces", "/v1/metrics"}
+    # With warnings as errors, OpenTelemetry's own exporter leaves one of a socket.
+    (told,) = [line for line in err.splitlines() if "OTLP" in line or "metrics" in line]
+    assert told.startswith("OTLP: could not export 6 spans to ")
+
+
+def test_a_receiver_of_traces_alone_is_told_of_with_the_mend(receiver: Receiver) -> None:
+    url = f"{receiver.url}/v1/nothing"
+    _, err = ran(
+        """
+        instrument()
+        asyncio.run(answer())
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=url,
+        OTEL_METRICS_EXPORTER="otlp",
+    )
+    assert tree(receiver.spans) == TREE
+    assert err == (
+        f"OTLP: metrics are not taken at {url} (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces "
+        "only, set OTEL_METRICS_EXPORTER=none; else check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT (said once; tried again at every interval)\n"
+    )
+
+
 # --------------------------------------------------------------------------------------------------- the global provider
 def test_spans_of_the_program_and_of_runs_nest_both_ways_by_the_provider_that_is_made(
     receiver: Receiver,
