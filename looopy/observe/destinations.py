@@ -140,6 +140,11 @@ class Destination:
         """Leave the exporter open at the end: somebody else goes on with it."""
         self._sent.spared = True
 
+    def hurry(self) -> None:
+        """The program ends."""
+        if isinstance(self.exporter, OTLPExporter):
+            self.exporter.hurry()
+
     def shutdown(self) -> None:
         """Send what is in the queue, and stop; blocks."""
         self._send()

@@ -119,6 +119,9 @@ class Pipeline:
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
+        if not threading.main_thread().is_alive():
+            for each in self._counted:
+                each.hurry()
         if self._outlet is not None:
             self._outlet.leave(self._destinations)
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]

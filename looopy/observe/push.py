@@ -153,6 +153,8 @@ class Push:
             if exporter is None:
                 exporter = self._exporter = self._make()
                 logging.getLogger(type(exporter).__module__).addFilter(_overhear)
+            if self._stopping and is_known(url_of(exporter), unreachable=True):
+                return self._failed("nobody is there")
             result = exporter.export(data, timeout_millis=self._milliseconds)  # pyright: ignore[reportUnknownMemberType]  its kwargs
         except Exception as error:
             return self._failed(words(error))

@@ -19,7 +19,7 @@ from looopy.errors import ConfigurationError
 from looopy.observe import OTLPExporter, instrument
 from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, says
-from observe.receiver import CLOSES, GARBAGE, HELD, HTML, Receiver, Reply, status, tree
+from observe.receiver import CLOSES, GARBAGE, HELD, HTML, SECONDS, Receiver, Reply, status, tree
 from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, each_provider, light, said, sdk
 
 __all__ = ["said"]  # a fixture
@@ -90,6 +90,22 @@ async def test_a_slow_receiver_holds_no_run_and_gets_all_of_them(receiver: Recei
 
         assert (recording.delivered, recording.lost) == (6 * SPANS, 0)
     assert said() == []
+
+
+async def test_at_the_end_of_the_program_nobody_waits_for_a_receiver_that_is_not_there(
+    said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Receiver() as receiver:
+        url = receiver.traces_url
+    exporters = [OTLPExporter(url, timeout=60), keeps := Keeps()]
+    recording = instrument(exporters=exporters, tracer_provider=sdk())
+    assert await answer() == "5"
+    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
+    recording.shutdown(timeout=SECONDS)
+
+    assert (len(keeps.names), recording.delivered, recording.lost) == (SPANS, SPANS, SPANS)
+    (text,) = said()
+    assert text.startswith(f"OTLP: could not export {SPANS} spans to {url}: nobody listens there")
 
 
 async def test_an_exporter_that_raises_loses_its_spans_and_no_run(said) -> None:

@@ -108,6 +108,44 @@ def test_what_hinders_traces_is_seen_where_nothing_configures_logging(receiver: 
     )
 
 
+@pytest.mark.parametrize("langfuse", [False, "otlp", "package"])
+def test_a_program_does_not_wait_at_its_end_for_a_receiver_that_is_not_there(langfuse: str | bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    out, err = ran(
+        f"""
+        import atexit, logging
+
+        class Ear(logging.Handler):
+            def emit(self, record):
+                told.set()
+
+        told = threading.Event()
+        for handler in (logging.StreamHandler(), Ear(logging.WARNING)):
+            logging.getLogger("looopy.observe").addHandler(handler)
+        import looopy.observe.otlp
+        looopy.observe.otlp._FIRST_WAIT = 4.5  # the end comes while it is waited for the second attempt
+        atexit.register(lambda: tell(time.monotonic() - began))  # what is registered first is done last
+        instrument(langfuse={langfuse!r})
+        asyncio.run(answer())
+        assert told.wait(10)
+        began = time.monotonic()
+        """,
+        OTEL_METRICS_EXPORTER="otlp",
+        OTEL_BSP_SCHEDULE_DELAY="1",
+        LANGFUSE_FLUSH_INTERVAL="0.001",
+        OTEL_TRACES_EXPORTER="none" if langfuse else "otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT=url,
+        LANGFUSE_PUBLIC_KEY="pk-lf-1",
+        LANGFUSE_SECRET_KEY="sk-lf-1",
+        LANGFUSE_BASE_URL=url,
+    )
+    assert float(out) < 3
+    first, *others = err.splitlines()
+    assert "yet: nobody listens there (connection refused)" in first
+    assert any("gave up, so " in line for line in others)
+
+
 @pytest.mark.parametrize("flushes", ["recording.flush()", "pass"])
 def test_a_receiver_that_refuses_traces_and_metrics_is_told_of_once(receiver: Receiver, flushes: str) -> None:
     receiver.always(status(404))

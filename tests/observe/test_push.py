@@ -340,6 +340,20 @@ def test_what_traces_have_said_of_the_same_server_is_not_said_again(
     ]
 
 
+def test_the_last_export_does_not_wait_for_a_server_of_which_traces_have_said_that_it_is_not_there(
+    meters: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Receiver() as receiver:
+        url = receiver.metrics_url
+    traces = Outages("OTLP", url)
+    traces.failed(Failure("refused-connection", "nobody listens there", spans=1, unreachable=True))
+    light = meters(lambda: OTLPMetricExporter(url, timeout=60))
+    light.create_counter("c", "", "").add(1, {})
+    assert not light.shutdown(SECONDS)
+    assert light.failures == 1
+    assert caplog.messages == [f"OTLP: could not export 1 span to {url}: nobody listens there (said once)"]
+
+
 def test_what_others_export_is_still_said_by_their_exporters(
     receiver: Receiver, meters: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -70,6 +70,11 @@ class Attached:
         """In a fork's child, where the exporter counts anew."""
         self._before = (0, 0)
 
+    def hurry(self) -> None:
+        """The program ends."""
+        if self._exporter is not None:
+            self._exporter.hurry()
+
     @property
     def delivered(self) -> int:
         """Spans that Langfuse has taken since then."""
