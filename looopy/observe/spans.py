@@ -26,7 +26,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from looopy.errors import TaskCanceled
+from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -491,7 +491,11 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
+_MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
+"""Errors that go on, after a semicolon, with what their caller may do: a trace is read by others."""
+
+
 def failed(failure: Failure) -> Status:
     """The status of what failed: backends show its description, and hardly any reads exceptions."""
-    said = f"{failure.type}: {failure.message}" if failure.message else failure.type
-    return Status(StatusCode.ERROR, said)
+    message = failure.message.partition("; ")[0] if failure.type in _MENDS else failure.message
+    return Status(StatusCode.ERROR, f"{failure.type}: {message}" if message else failure.type)
