@@ -71,6 +71,38 @@ def history_of(messages: Iterable[Message]) -> tuple[Message, ...]:
     )
 
 
+def text_of(argument: str, given: str) -> str:
+    """An id as it was passed; empty where it is None. Or what is wrong with it, without the id, which may be a person's."""
+    said: Any = given
+    if said is None:
+        return ""
+    if not isinstance(said, str):
+        raise ConfigurationError(
+            f"{argument} is a {type(said).__name__}: pass text, such as {argument}=str(…)", argument=argument
+        )
+    return said
+
+
+def tags_of(given: Iterable[str]) -> tuple[str, ...]:
+    """The labels of a task, or which of them is none."""
+    listed: Any = given
+    if isinstance(listed, str):
+        what = f" is one text: pass a list of them, tags=[{listed!r}]"
+    elif not isinstance(listed, Iterable):
+        what = f" is a {type(listed).__name__}: pass a list of texts"
+    else:
+        tags = tuple(cast("Iterable[Any]", listed))
+        others = (
+            f"[{n}] is a {type(tag).__name__}: tags are texts"
+            for n, tag in enumerate(tags)
+            if not isinstance(tag, str)
+        )
+        what = next(others, "")
+        if not what:
+            return tags
+    raise ConfigurationError(f"tags{what}", argument="tags")
+
+
 def system_prompt_of(given: SystemPrompt) -> SystemPrompt:
     """The instructions in the form that the loop knows, or the function that will give them; or what is wrong with them."""
     return given if callable(given) else instructions(given)

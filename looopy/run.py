@@ -22,7 +22,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from typing_extensions import TypeVar
 
-from looopy.errors import LooopyError, TaskCanceled, WrongThread, redact
+from looopy.errors import ConfigurationError, LooopyError, TaskCanceled, WrongThread, redact
 from looopy.events import (
     ContentDelta,
     ContentReset,
@@ -174,7 +174,13 @@ class Run(OnLoop[Event], Generic[Out_co]):
 
         Raises:
             MissingExtra: rich is not installed; `pip install 'looopy[cli]'`.
+            ConfigurationError: that is no open file.
         """
+        if file is not None and not callable(getattr(file, "write", None)):
+            raise ConfigurationError(
+                f"run.trace({file!r}): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)",
+                argument="file",
+            )
         from looopy.observe.picture import Origin, draw  # noqa: PLC0415  an optional package draws it
 
         state = self.state

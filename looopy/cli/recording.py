@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from looopy.errors import ConfigurationError
-from looopy.observe.variables import destinations
+from looopy.observe.switches import destinations
 from looopy.watcher import watcher
 
 

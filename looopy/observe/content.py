@@ -10,12 +10,13 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import dropwhile, takewhile
 from typing import Any, Literal, TypeAlias, TypeVar, assert_never, cast, get_args
 
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, ToolFailed
+from looopy.events import Failure
 from looopy.messages import JSON, DataPart, FilePart, FinishReason, Message, Part, TextPart, ToolCall
 from looopy.observe.shown import Allow, address, label, quoted, short, text, value
 from looopy.ports import ToolDefinition
@@ -93,6 +94,19 @@ class Content:
             what = "the redaction hook %s %s: each text that it fails on is left out of the traces (this is said once)"
             _log.warning(what, name, why)
         return f"[content dropped: the redaction hook {why}]"
+
+
+def told(failure: Failure, shown: Transcript | None, *, by_tool: bool = False) -> Failure:
+    """A failure as it may be shown.
+
+    Args:
+        failure: what there is to show.
+        shown: writes content; None where none is shown.
+        by_tool: whether a tool says it. Then it is a result that the model reads, so it is content; also where it ends the run.
+    """
+    if shown is not None:
+        return replace(failure, message=shown.failure(failure.message))
+    return replace(failure, message="") if by_tool or failure.type == ToolFailed.__name__ else failure
 
 
 class Transcript:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from looopy.events import Event
+from looopy.events import Event, LLMRetry, StatusUpdate, ToolComplete
+from looopy.observe.content import Content, told
 from looopy.observe.picture import draw
 from looopy.observe.timeline import Origin
 
@@ -21,9 +22,14 @@ class _Sketch:
 
 
 class Drawings:
-    """The pictures that are being made: one for each run that no other run began."""
+    """The pictures that are being made: one for each run that no other run began.
 
-    def __init__(self) -> None:
+    Args:
+        content: what failures may say in them; None for no more than spans show.
+    """
+
+    def __init__(self, content: Content | None) -> None:
+        self._shown = content.transcript() if content else None
         self._lock = threading.Lock()  # runs may be on several loops
         self._sketches: dict[str, _Sketch] = {}  # by each task under way
 
@@ -43,8 +49,14 @@ class Drawings:
             self._sketches.pop(task_id, None)
             drawn = not sketch.runs and bool(sketch.events)
         if drawn:
-            draw(sketch.events, file=sys.stderr, origins=sketch.origins)
+            draw(map(self._as_shown, sketch.events), file=sys.stderr, origins=sketch.origins)
             sys.stderr.write("\n")  # another picture may follow
+
+    def _as_shown(self, event: Event) -> Event:
+        if isinstance(event, LLMRetry | StatusUpdate | ToolComplete) and event.error is not None:
+            by_tool = isinstance(event, ToolComplete)
+            return replace(event, error=told(event.error, self._shown, by_tool=by_tool))
+        return event
 
 
 class Drawing:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeAlias
 
+from looopy.events import Failure
 from looopy.observe.bars import Signs
 from looopy.observe.figures import counted, dollars, duration, harmless, percent, shortly
 from looopy.observe.timeline import Retry, Span, SpanStatus
@@ -230,11 +231,14 @@ def _spoke(span: Span) -> float | None:
 def _notes(span: Span, signs: Signs) -> Iterator[tuple[SpanStatus, str]]:
     """What is to be said about a span: its retries, and why it ended badly, unless a span within it says the same."""
     if span.retries:
-        newest = span.retries[-1].error
-        yield "waiting", f"{signs.again} {_tried(span.retries)}, {newest.type}: {newest.message}"
+        yield "waiting", f"{signs.again} {_tried(span.retries)}, {_said(span.retries[-1].error)}"
     error = span.error
     if error is not None and all(each.error != error for child in span.children for each in child.walk()):
-        yield span.status, f"{error.type}: {error.message}"
+        yield span.status, _said(error)
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
 
 
 def _tried(retries: Sequence[Retry]) -> str:

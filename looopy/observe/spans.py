@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, NamedTuple, ParamSpec, Protocol, cast
 
@@ -26,7 +26,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from looopy.errors import TaskCanceled
+from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -42,7 +42,7 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
-from looopy.observe.content import Content
+from looopy.observe.content import Content, told
 from looopy.observe.faults import Faults
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
@@ -270,8 +270,9 @@ class RunSpans:
 
     @property
     def span_id(self) -> str:
-        """The agent's span, as 16 hex digits."""
-        return trace.format_span_id(self._root.span.get_span_context().span_id)
+        """The agent's span, as 16 hex digits; the caller's where no spans are made, and empty where there is none."""
+        here = self._root.span.get_span_context()
+        return trace.format_span_id(here.span_id) if here.is_valid else ""
 
     @property
     def recorded(self) -> bool:
@@ -388,7 +389,7 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(self._fit(event.error)))
+        span.set_status(failed(told(event.error, self._shown)))
         self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -414,9 +415,7 @@ class RunSpans:
         if (tool := self._tools.pop(event.call_id, None)) is None:
             return
         if event.error is not None:
-            # What a tool says of its failure is a result that the model reads, so it is content too.
-            shown = event.error if self._shown is not None else replace(event.error, message="")
-            tool.span.set_status(failed(self._fit(shown)))
+            tool.span.set_status(failed(told(event.error, self._shown, by_tool=True)))
             tool.span.set_attribute(a.ERROR, event.error.type)
             if event.error.type == TaskCanceled.__name__:
                 tool.span.set_attributes(_CANCELED)
@@ -447,7 +446,7 @@ class RunSpans:
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = failed(self._fit(failure)) if failure else None
+        status = failed(told(failure, self._shown)) if failure else None
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
@@ -459,10 +458,6 @@ class RunSpans:
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
-
-    def _fit(self, failure: Failure) -> Failure:
-        shown = self._shown
-        return failure if shown is None else replace(failure, message=shown.failure(failure.message))
 
     _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
         Task: _asked,
@@ -506,7 +501,11 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
+_MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
+"""Errors that go on, after a semicolon, with what their caller may do: a trace is read by others."""
+
+
 def failed(failure: Failure) -> Status:
     """The status of what failed: backends show its description, and hardly any reads exceptions."""
-    said = f"{failure.type}: {failure.message}" if failure.message else failure.type
-    return Status(StatusCode.ERROR, said)
+    message = failure.message.partition("; ")[0] if failure.type in _MENDS else failure.message
+    return Status(StatusCode.ERROR, f"{failure.type}: {message}" if message else failure.type)

@@ -69,18 +69,19 @@ def test_where_nothing_is_set_the_variables_are_named(set_to) -> None:
 @pytest.mark.parametrize(
     ("variables", "why"),
     [
+        ({ENDPOINT: "http://localhost:1", "OTEL_SDK_DISABLED": "true"}, "off, with OTEL_SDK_DISABLED=true"),
         ({ENDPOINT: "http://localhost:1", "OTEL_TRACES_EXPORTER": "none"}, "off, with OTEL_TRACES_EXPORTER=none"),
         ({"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_TRACING_ENABLED": "false"}, "off, with LANGFUSE_TRACING_ENABLED=false"),
     ],
 )  # fmt: skip
 def test_what_is_switched_off_is_said_with_the_variable(set_to, variables: dict[str, str], why: str) -> None:
     set_to(OTEL_METRICS_EXPORTER="none", **variables)
-    assert found() == [f"– {why}: {VARIABLES}"]
+    assert found() == [f"– {why}: unset that, and {VARIABLES}"]
 
 
-def test_a_disabled_sdk_is_said(set_to) -> None:
-    set_to(OTEL_SDK_DISABLED="true", OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:1")
-    assert found() == ["– off: OTEL_SDK_DISABLED is 'true', so no span is made"]
+def test_runs_that_are_drawn_in_the_terminal_are_told(set_to) -> None:
+    set_to(OTEL_TRACES_EXPORTER="console")
+    assert found() == ["✔ each run is drawn in the terminal when it is over (from OTEL_TRACES_EXPORTER)"]
 
 
 # ------------------------------------------------------------------------------------------------------------ OTLP
@@ -177,7 +178,7 @@ def test_a_backend_that_takes_traces_only_is_told_apart(set_to, receiver: Receiv
 
     assert found()[1:] == [
         (
-            "✘ OTLP: metrics are not taken (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
+            "✘ OTLP: metrics are not taken at http://127.0.0.1:…/v1/metrics (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
             "set OTEL_METRICS_EXPORTER=none; else check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
         )
     ]

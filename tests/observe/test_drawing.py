@@ -6,14 +6,16 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from agents import delete
 
-from looopy import AgentLoop, MissingExtra, Run
+from looopy import AgentLoop, MissingExtra, Run, ToolFailed
 from looopy.observe import Instrumentation, forks, instrument
 from looopy.testing import Answer, ScriptedModel, calls, says
-from observe.watched import light
+from observe.watched import agent, light
 
 
 @pytest.fixture
@@ -207,3 +209,35 @@ def test_without_rich_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         instrument(console=True, exporters=(), tracer_provider=light())
 
     assert str(caught.value) == "instrument(console=True) needs rich: pip install 'looopy[otel,cli]'"
+
+
+def lookup(key: str) -> str:
+    """Look something up."""
+    raise LookupError(f"no entry for {key}")
+
+
+def drawn_of(capsys: pytest.CaptureFixture[str], options: dict[str, Any], **of_agent: Any) -> str:
+    """The picture of a run whose tool fails."""
+    with instrument(exporters=(), console=True, **options):
+        run = agent(calls("lookup", key="ada"), says("sorry"), tools=[lookup], **of_agent).execute("ada?")
+        with suppress(ToolFailed):
+            run.result(5)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of_agent", [{}, {"on_tool_error": "raise"}])
+def test_what_a_tool_says_of_its_failure_is_drawn_only_with_content(
+    capsys: pytest.CaptureFixture[str], of_agent: dict[str, Any]
+) -> None:
+    bare = drawn_of(capsys, {}, **of_agent)
+    assert "LookupError\n" in bare
+    assert "no entry" not in bare
+    assert "LookupError: no entry for ada" in drawn_of(capsys, {"capture_content": True}, **of_agent)
+
+
+def test_what_is_drawn_has_been_redacted(capsys: pytest.CaptureFixture[str]) -> None:
+    def hide(said: str, where: str) -> str:
+        return said.replace("ada", f"[{where}]")
+
+    shown = drawn_of(capsys, {"capture_content": True, "redact": hide})
+    assert "LookupError: no entry for [tool-result]" in shown

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from looopy import AgentLoop, MissingExtra, Usage
+from looopy import AgentLoop, ConfigurationError, MissingExtra, Usage
 from looopy.events import Event, Failure, InputRequired, LLMCall, Task, ToolComplete, ToolStart
 from looopy.observe.bars import ASCII, UNICODE, Axis
 from looopy.observe.figures import dollars, duration, harmless, percent, shortly
@@ -479,3 +479,12 @@ def test_run_trace_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(MissingExtra, match=r"drawing a trace needs rich: pip install 'looopy\[cli\]'"):
         AgentLoop(llm_provider=ScriptedModel()).execute("Hi").trace()
+
+
+def test_run_trace_takes_an_open_file_and_says_how() -> None:
+    name: Any = "out.txt"
+    with pytest.raises(ConfigurationError) as caught:
+        AgentLoop(llm_provider=ScriptedModel()).execute("Hi").trace(name)
+    assert str(caught.value) == (
+        "run.trace('out.txt'): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)"
+    )

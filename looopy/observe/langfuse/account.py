@@ -11,12 +11,15 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from looopy.errors import ConfigurationError, redact
 from looopy.observe.langfuse.chat import chat_view
-from looopy.observe.variables import switched_off
+from looopy.observe.switches import switched_off
+
+if TYPE_CHECKING:
+    from looopy.observe.otlp import OTLPExporter
 
 CLOUD = "https://cloud.langfuse.com"
 
@@ -101,6 +104,22 @@ class Account:
         """What authenticates, and asks for spans to be shown at once."""
         login = base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
         return {"Authorization": f"Basic {login}", "x-langfuse-ingestion-version": "4"}
+
+    def exporter(self, **headers: str) -> OTLPExporter:
+        """What sends spans there.
+
+        Args:
+            **headers: more of them, with `_` for `-`.
+        """
+        from looopy.observe.otlp import OTLPExporter  # noqa: PLC0415  the SDK is an extra
+
+        return OTLPExporter(
+            self.endpoint,
+            headers=self.headers | {name.replace("_", "-"): text for name, text in headers.items()},
+            compression="gzip",
+            rewrite=self.rewrite,
+            name="Langfuse",
+        )
 
     def hide(self, text: str) -> str:
         """The text without credentials."""
