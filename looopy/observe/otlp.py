@@ -41,6 +41,7 @@ _ANSWER = 65_536  # bytes of an answer that are read
 _NOBODY = frozenset(
     {"refused-connection", "unknown-host"}
 )  # what is said at once, not when all attempts are over
+_jitter = random.Random()  # noqa: S311  of our own: a program that seeds `random` gets the numbers that it expects
 _FIRST_WAIT = 0.5  # seconds before the second attempt, twice as many before each next
 
 
@@ -328,7 +329,7 @@ class OTLPExporter(SpanExporter):
             # A program that ends does not wait for a server that is not there; nor does one that waited for it the last time.
             hurried = process.hurried.is_set() or not threading.main_thread().is_alive()
             hopeless = outcome.unreachable and (was_unreachable or hurried)
-            pause = random.uniform(0.8, 1.2) * wait if outcome.retry_after is None else outcome.retry_after  # noqa: S311
+            pause = _jitter.uniform(0.8, 1.2) * wait if outcome.retry_after is None else outcome.retry_after
             if hopes is None or not outcome.retry or hopeless or time.monotonic() + pause > deadline:
                 return outcome
             if outcome.kind in _NOBODY:
