@@ -341,7 +341,10 @@ class Run(OnLoop[Event], Generic[Out_co]):
     def _begin(self) -> None:
         self._begun = True
         self._context.run(gate.set, self._gate)
-        self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
+        try:
+            self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
+        except Exception as error:  # noqa: BLE001  a run that cannot begin must end, or its readers wait for ever
+            self._end(error)
 
     def _opened(self) -> Observable[Event]:
         if inspect.iscoroutinefunction(self._execute):

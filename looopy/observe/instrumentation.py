@@ -238,14 +238,14 @@ class Instrumentation:
         try:
             spans = self._spans.of(setup, state, caller)
             watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+            account = self._pipeline.account
+            url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
                 spans.end()
             return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
         _under_way.add(watch)
-        account = self._pipeline.account
-        url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         return Watched(plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url)
 
     async def embed(

@@ -1,0 +1,105 @@
+"""Providers, spans, hooks and exporters that do what they must not: a run is not broken, hung or left open by any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+
+from looopy import Run, watcher
+from looopy.observe import instrument
+from observe.watched import Keeps, agent, answer, boom, said, sdk
+
+__all__ = ["said"]  # a fixture
+
+VALID = trace.SpanContext(1, 2, is_remote=False)
+
+
+class Odd(trace.NonRecordingSpan):
+    """A span that is not what it should be, and whose trace a sampler took."""
+
+    def __init__(self, **lies: Any) -> None:
+        super().__init__(VALID)
+        for name, lie in lies.items():
+            setattr(self, name, lie)
+
+
+class Odds(trace.TracerProvider):
+    """Makes spans, by whatever it is given."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
+        make = self._make
+
+        class Tracer(trace.NoOpTracer):
+            def start_span(self, *_: Any, **__: Any) -> trace.Span:
+                return make()
+
+        return Tracer()
+
+
+class Anything:
+    """Has whatever it is asked for, and is whatever is wanted of it: what a mock of a span is."""
+
+    def __getattr__(self, name: str) -> Anything:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Anything:
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------------------- spans
+@pytest.mark.parametrize(
+    "make",
+    [
+        Anything,
+        lambda: Odd(get_span_context=boom),
+        lambda: Odd(get_span_context=lambda: None),
+        lambda: Odd(get_span_context=lambda: Anything()),
+        lambda: Odd(is_recording=boom),
+    ],
+    ids=["a mock", "a context that raises", "no context", "a mock of a context", "a recording that raises"],
+)
+async def test_a_span_that_lies_leaves_its_run_unrecorded_and_is_said(said, make) -> None:
+    with instrument(exporters=(), tracer_provider=Odds(make)):
+        run = agent().execute("2 + 3?")
+        assert (await answer()) == "5"
+    assert len(run.trace_id) == 32
+    assert len(said()) >= 1
+
+
+async def test_a_langfuse_link_that_cannot_be_made_breaks_no_run(monkeypatch: pytest.MonkeyPatch, said) -> None:
+    """The flags of a span's context are asked for it, after the spans were made."""
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-lf-1")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-1")
+
+    class Flagless:
+        is_valid, trace_id, span_id = True, 1, 2
+
+        @property
+        def trace_flags(self) -> Any:
+            return boom()
+
+    with instrument(exporters=(), langfuse="otlp", tracer_provider=sdk()) as recording:
+        recording._spans.tracer._tracer = Odds(lambda: Odd(get_span_context=Flagless)).get_tracer()
+        assert await answer() == "5"
+    assert said()[0].startswith("a run could not be recorded: boom, at watched.py:")
+
+
+async def test_a_run_that_cannot_begin_ends_with_the_error() -> None:
+    class Raises:
+        watch = embed = boom
+
+    before = watcher.watch_with(Raises())
+    try:
+        run = agent().execute("2 + 3?")
+        with pytest.raises(RuntimeError, match="boom"):
+            await run
+    finally:
+        watcher.watch_with(before)
+    assert isinstance(run, Run)
+    assert run.done
