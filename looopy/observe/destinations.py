@@ -191,7 +191,9 @@ class _Counted(SpanExporter):
             result = self._exporter.export(
                 spans if self._reads_light else [_readable(span) for span in spans]
             )
-        except Exception as error:
+        except (
+            BaseException
+        ) as error:  # also CancelledError or SystemExit: the thread that sends has to go on
             result = self._refused(f"it raised {words(error)}", spans)
         else:
             if result is not SpanExportResult.SUCCESS:
@@ -216,7 +218,7 @@ class _Counted(SpanExporter):
         self.spared = True  # once is enough
         try:
             self._exporter.shutdown()
-        except Exception as error:
+        except BaseException as error:
             _log.warning("%s could not be shut down: it raised %s", self._name, words(error))
 
 

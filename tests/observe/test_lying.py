@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from opentelemetry import trace
 
 from looopy import Run, watcher
 from looopy.observe import instrument
-from observe.watched import Keeps, agent, answer, boom, said, sdk
+from looopy.observe.content import Content
+from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, said, sdk
 
 __all__ = ["said"]  # a fixture
 
@@ -59,7 +62,7 @@ class Anything:
         Anything,
         lambda: Odd(get_span_context=boom),
         lambda: Odd(get_span_context=lambda: None),
-        lambda: Odd(get_span_context=lambda: Anything()),
+        lambda: Odd(get_span_context=Anything),
         lambda: Odd(is_recording=boom),
     ],
     ids=["a mock", "a context that raises", "no context", "a mock of a context", "a recording that raises"],
@@ -67,12 +70,14 @@ class Anything:
 async def test_a_span_that_lies_leaves_its_run_unrecorded_and_is_said(said, make) -> None:
     with instrument(exporters=(), tracer_provider=Odds(make)):
         run = agent().execute("2 + 3?")
-        assert (await answer()) == "5"
+        assert await answer() == "5"
     assert len(run.trace_id) == 32
     assert len(said()) >= 1
 
 
-async def test_a_langfuse_link_that_cannot_be_made_breaks_no_run(monkeypatch: pytest.MonkeyPatch, said) -> None:
+async def test_a_langfuse_link_that_cannot_be_made_breaks_no_run(
+    monkeypatch: pytest.MonkeyPatch, said
+) -> None:
     """The flags of a span's context are asked for it, after the spans were made."""
     monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-lf-1")
     monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-1")
@@ -103,3 +108,69 @@ async def test_a_run_that_cannot_begin_ends_with_the_error() -> None:
         watcher.watch_with(before)
     assert isinstance(run, Run)
     assert run.done
+
+
+# -------------------------------------------------------------------------------------- what is no Exception, and raised
+END = [SystemExit, asyncio.CancelledError, GeneratorExit]
+
+
+@each_provider
+@pytest.mark.parametrize("error", END)
+async def test_a_hook_that_exits_drops_the_text_and_ends_neither_the_run_nor_the_sending(
+    said, provider, error: type[BaseException]
+) -> None:
+    def hook(text: str, where: str) -> str:
+        if where == "user":
+            raise error(text)
+        return text
+
+    with instrument(
+        exporters=[keeps := Keeps()], tracer_provider=provider(), capture_content=True, redact=hook
+    ) as recording:
+        assert await answer() == "5"
+        assert recording.flush()
+    assert len(keeps.names) == SPANS
+    (text,) = said()
+    assert f"hook raised {error.__name__}: each text that it fails on is left out" in text
+
+
+def test_an_interrupt_of_a_person_goes_through_a_hook_that_runs_just_then() -> None:
+    def hook(text: str, where: str) -> str:
+        raise KeyboardInterrupt
+
+    transcript = Content(redact=hook).transcript()
+    with pytest.raises(KeyboardInterrupt):
+        transcript.failure("it failed")
+
+
+@pytest.mark.parametrize("error", [*END, KeyboardInterrupt])
+async def test_an_exporter_that_exits_loses_its_batch_and_the_next_one_is_sent_by_the_same_thread(
+    monkeypatch: pytest.MonkeyPatch, said, error: type[BaseException]
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
+    came = threading.Semaphore(0)
+    threads: list[str] = []
+
+    class Exits(Keeps):
+        def export(self, spans: Sequence[Any]) -> Any:
+            threads.append(threading.current_thread().name)
+            came.release()
+            if len(threads) == 1:
+                raise error("gone")
+            return super().export(spans)
+
+        def shutdown(self) -> None:
+            raise error("gone")
+
+    exits = Exits()
+    with instrument(exporters=[exits], tracer_provider=sdk()) as recording:
+        tracer = recording._spans.tracer
+        for _ in range(2):
+            tracer.end_span(tracer.start_span("one"))
+            assert came.acquire(timeout=5)
+        assert recording.flush()
+        assert (recording.delivered, recording.lost, threads) == (1, 1, ["looopy-spans"] * 2)
+    assert said() == [
+        "Exits did not take 1 spans, which are lost: it raised gone (said once)",
+        "Exits could not be shut down: it raised gone",
+    ]
