@@ -368,12 +368,14 @@ class RunSpans:
             self._cost = (self._cost or 0.0) + event.cost
         if (chat := self._chat) is None:
             return
-        chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
-        if event.model and not self._asked_for:
-            chat.span.update_name(f"chat {event.model}")
-        if event.finish_reason != "interrupted":  # else the final status says why
-            chat.end()
-            self._chat = None
+        try:
+            chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
+            if event.model and not self._asked_for:
+                chat.span.update_name(f"chat {event.model}")
+        finally:
+            if event.finish_reason != "interrupted":  # else the final status says why
+                chat.end()
+                self._chat = None
 
     def _failed_attempt(self, event: LLMRetry) -> None:
         """A span for what has been tried: it began with the attempt and is over."""
@@ -385,9 +387,11 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(self._fit(event.error)))
-        self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
+        try:
+            span.set_status(failed(self._fit(event.error)))
+        finally:
+            self._spans.tracer.end_span(span, now)
 
     # -- the tools
 
@@ -403,12 +407,17 @@ class RunSpans:
             a.TOOL: event.tool_name,
         }
         tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
-        tool.say(sayings.tool, event, self._shown, self._described)
         self._tools[event.call_id] = tool
+        tool.say(sayings.tool, event, self._shown, self._described)
 
     def _end_tool(self, event: ToolComplete) -> None:
-        if (tool := self._tools.pop(event.call_id, None)) is None:
-            return
+        if (tool := self._tools.pop(event.call_id, None)) is not None:
+            try:
+                self._say_outcome(tool, event)
+            finally:
+                tool.end()
+
+    def _say_outcome(self, tool: OpenSpan, event: ToolComplete) -> None:
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
             shown = event.error if self._shown is not None else replace(event.error, message="")
@@ -418,28 +427,31 @@ class RunSpans:
                 tool.span.set_attributes(_CANCELED)
         elif self._shown is not None:
             tool.say(sayings.result, event, self._shown)
-        tool.end()
 
     def _waits(self, event: InputRequired) -> None:
         if (tool := self._tools.pop(event.call_id, None)) is not None:
-            tool.span.set_attribute(a.STATUS, "input-required")
-            tool.end()
+            try:
+                tool.span.set_attribute(a.STATUS, "input-required")
+            finally:
+                tool.end()
 
     # -- the end
 
     def _end(self, event: StatusUpdate) -> None:
         if not event.final:
             return
-        self._root.say(
-            sayings.ending,
-            event,
-            self._shown,
-            answered=self._answer,
-            used=self._usage,
-            cost=self._cost,
-            iterations=self._iterations,
-        )
-        self._close(event.error, event.status.state)
+        try:
+            self._root.say(
+                sayings.ending,
+                event,
+                self._shown,
+                answered=self._answer,
+                used=self._usage,
+                cost=self._cost,
+                iterations=self._iterations,
+            )
+        finally:
+            self._close(event.error, event.status.state)
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
@@ -447,12 +459,16 @@ class RunSpans:
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
-            if failure is not None and status is not None:
-                each.span.set_status(status)
-                each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
-                if state == "canceled":
-                    each.span.set_attributes(_CANCELED)
-            each.end()
+            try:
+                if failure is not None and status is not None:
+                    each.span.set_status(status)
+                    each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
+                    if state == "canceled":
+                        each.span.set_attributes(_CANCELED)
+            except Exception as error:
+                self.faults.caught("a span could not say how it ended", error)
+            finally:
+                each.end()
         self._tools.clear()
         self._chat = self._iteration = None
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from opentelemetry import trace
 
-from looopy import Run, watcher
+from looopy import ModelRejected, Retry, Run, TaskCanceled, watcher
 from looopy.observe import instrument
 from looopy.observe.content import Content
+from looopy.testing import ScriptedModel, calls, fails, says
 from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, said, sdk
 
 __all__ = ["said"]  # a fixture
@@ -174,3 +175,100 @@ async def test_an_exporter_that_exits_loses_its_batch_and_the_next_one_is_sent_b
         "Exits did not take 1 spans, which are lost: it raised gone (said once)",
         "Exits could not be shut down: it raised gone",
     ]
+
+
+# ------------------------------------------------------------------------------------- spans that cannot be written on
+METHODS = ["set_status", "set_attribute", "set_attributes", "update_name"]
+
+
+class Unwritable(trace.TracerProvider):
+    """Makes spans of the SDK, on some of which one thing cannot be written, and knows which are open."""
+
+    def __init__(self, method: str, name: str) -> None:
+        self._tracer, self._method, self._name = sdk().get_tracer("tests"), method, name
+        self.spans: list[Any] = []
+
+    def get_tracer(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def start_span(self, name: str, *rest: Any, **options: Any) -> trace.Span:
+        span = self._tracer.start_span(name, *rest, **options)
+        if name.startswith(self._name):
+            setattr(span, self._method, boom)
+        self.spans.append(span)
+        return span
+
+    @property
+    def open(self) -> list[str]:
+        return [span.name for span in self.spans if span.end_time is None]
+
+
+async def breaks() -> str:
+    """Break."""
+    raise ValueError("broken")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["invoke_agent", "agent.iteration", "chat", "attempt", "execute_tool"])
+async def test_a_span_that_cannot_be_written_on_ends_and_so_do_the_others(
+    said, method: str, name: str
+) -> None:
+    provider = Unwritable(method, name)
+    with instrument(exporters=(), tracer_provider=provider, capture_content=True):
+        flaky = Retry(ScriptedModel(fails(429), calls("breaks"), says("5")), first_wait=0.001)
+        assert await answer(agent(llm_provider=flaky, tools=[breaks])) == "5"
+        assert provider.open == []
+        assert len(provider.spans) == SPANS + 1
+
+        run = agent(fails(400)).execute("2 + 3?")
+        async with asyncio.timeout(5):
+            with pytest.raises(ModelRejected):
+                await run
+        assert provider.open == []
+    assert [text for text in said() if "boom, at watched.py" not in text] == []
+
+
+async def test_the_spans_of_a_run_that_is_cancelled_end_also_where_one_cannot_be_written_on(said) -> None:
+    reached = asyncio.Event()
+
+    async def wait() -> None:
+        """Wait."""
+        reached.set()
+        await asyncio.Event().wait()
+
+    provider = Unwritable("set_status", "execute_tool")
+    with instrument(exporters=(), tracer_provider=provider):
+        run = agent(calls("wait"), tools=[wait]).execute("wait").start()
+        async with asyncio.timeout(5):
+            await reached.wait()
+            run.cancel()
+            with pytest.raises(TaskCanceled):
+                await run
+    assert provider.open == []
+    statuses = {span.name: span.status.status_code.name for span in provider.spans}
+    assert statuses == {
+        "invoke_agent clerk": "ERROR",
+        "agent.iteration": "ERROR",
+        "chat scripted-model": "UNSET",
+        "execute_tool wait": "UNSET",
+    }
+    assert len(said()) == 1
+
+
+async def test_a_span_that_can_neither_end_nor_say_what_it_is_is_counted_as_lost(said) -> None:
+    class Ghost(trace.NonRecordingSpan):
+        end = boom
+        gone = False
+
+        def is_recording(self) -> bool:
+            return True
+
+        def get_span_context(self) -> trace.SpanContext:
+            return boom() if self.gone else super().get_span_context()
+
+    with instrument(exporters=[Keeps()], tracer_provider=sdk()) as recording:
+        ghost = Ghost(VALID)
+        ghost.gone = True
+        recording._spans.tracer.end_span(ghost)
+        assert recording.lost == 1
+    assert len(said()) == 1
