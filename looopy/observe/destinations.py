@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -62,8 +63,9 @@ class Destination:
         """In a fork's child: what waits to be sent, the parent sends, and its thread is not here."""
         self._waiting: deque[ReadableSpan] = deque()
         self._dropped = 0
-        self._counting, self._sending = threading.Lock(), threading.Lock()
-        self._due = threading.Event()
+        # The handler of a signal may come in between, on the same thread: none of the three makes it wait for what it interrupted.
+        self._counting, self._sending = threading.RLock(), threading.RLock()
+        self._due: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._sent.seen = self._sent.delivered = self._sent.lost = 0
 
@@ -92,8 +94,8 @@ class Destination:
         self._waiting.append(span)
         if self._thread is None:
             self._begin()
-        elif len(self._waiting) >= self._batch and not self._due.is_set():
-            self._due.set()
+        elif len(self._waiting) >= self._batch and self._due.empty():
+            self._due.put(None)
 
     def _drop(self) -> None:
         with self._counting:
@@ -115,9 +117,12 @@ class Destination:
     def _work(self) -> None:
         due = self._due
         while not self._closed:
-            full = due.wait(self._seconds)
-            due.clear()
-            self._send(least=self._batch if full and not self._closed else 1)
+            try:
+                due.get(timeout=self._seconds)
+                least = self._batch
+            except Empty:
+                least = 1
+            self._send(least=1 if self._closed else least)
 
     def _send(self, *, least: int = 1) -> None:
         """Send batches, for as long as so many spans wait."""
@@ -148,7 +153,7 @@ class Destination:
     def close(self) -> None:
         """No more is taken or waited for; say how many spans never came to the exporter."""
         self._closed = True
-        self._due.set()
+        self._due.put(None)
         if left := self.lost - self._sent.lost:
             _log.warning(
                 "%d of %d spans were not sent to %s: there was no room in the queue, or no time at the end; raise OTEL_BSP_MAX_QUEUE_SIZE, "

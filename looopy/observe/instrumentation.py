@@ -48,7 +48,12 @@ _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
 
 
-_lock = threading.Lock()
+_building = threading.RLock()
+"""Held by who switches on, who imports much: nobody who switches off may wait for it."""
+
+_lock = threading.RLock()
+"""Held for a moment, by who switches on or off. The handler of a signal may come in between, on the same thread."""
+
 _newest: Instrumentation | None = None
 _under_way: set[_Watch] = set()
 """The runs that are recorded now, also those that began under an instrumentation that has given way."""
@@ -117,17 +122,18 @@ def instrument(
         meter_provider=meter_provider,
     )
     options.check()
-    with _lock:
+    with _building:
         before = _newest
         if before is not None and before.options == options and not before.over:
             return before
         new = Instrumentation(options, Pipeline(options))
         if not (new.records or console or exporters is not None):
             _log.warning(_NOWHERE)
-        _newest = new
-        watcher.watch_with(new)
-    if before is not None:
-        before.give_way(new)
+        with _lock:
+            _newest = new
+            watcher.watch_with(new)
+        if before is not None:
+            before.give_way(new)
     return new
 
 
@@ -213,8 +219,8 @@ class Instrumentation:
 
     def forked(self) -> None:
         """In a fork's child: the runs under way are the parent's."""
-        global _lock  # noqa: PLW0603  as above
-        _lock = threading.Lock()
+        global _building, _lock
+        _building, _lock = threading.RLock(), threading.RLock()
         _under_way.clear()
         if not self.over:
             end_with_fork(self)

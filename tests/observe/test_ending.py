@@ -1,0 +1,138 @@
+"""The end of a recording, wherever it strikes: in the middle of a beginning, from a signal, twice, or before a run is over."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from looopy.observe import instrument
+from observe.watched import Keeps, light, said, sdk
+
+__all__ = ["said"]  # a fixture
+
+
+# -------------------------------------------------------------------------------------------------- signals at any moment
+_OWN = str(Path("looopy", "observe"))
+
+
+class Struck:
+    """Does something, and something else in the middle of it, at its n-th step within looopy: what a signal's handler does.
+
+    Where Python starts a thread it holds a lock of its own, and no handler may start one just then.
+    """
+
+    def __init__(self, what: Callable[[], object], handler: Callable[[], object], step: int) -> None:
+        self._left = step
+        self._handler = handler
+        self.struck = self.over = False
+        thread = threading.Thread(target=self._do, args=(what,), daemon=True)
+        thread.start()
+        thread.join(3)
+
+    def _do(self, what: Callable[[], object]) -> None:
+        sys.setprofile(self._strike)
+        try:
+            what()
+            self.over = True
+        finally:
+            sys.setprofile(None)
+
+    def _strike(self, frame: FrameType, *_: object) -> None:
+        self._left -= _OWN in frame.f_code.co_filename
+        if self._left == 0 and not self.struck:  # what the handler does is not counted
+            self.struck = True
+            self._handler()
+
+
+def at_each_step(act: Callable[[int], Struck]) -> int:
+    """Strike at one step after the other, until there is none left; how many there were."""
+    step = 1
+    while (struck := act(step)).struck:
+        assert struck.over, f"it hangs when it is struck at step {step}"
+        step += 1
+    return step
+
+
+def test_a_recording_may_be_switched_off_at_any_step_of_another_ones_beginning() -> None:
+    provider = light()
+
+    def act(step: int) -> Struck:
+        first = instrument(exporters=[Keeps()], tracer_provider=provider)
+        last: list[Any] = []
+        struck = Struck(
+            lambda: last.append(instrument(exporters=[Keeps()], tracer_provider=provider)),
+            first.shutdown,
+            step,
+        )
+        for each in (first, *last):
+            each.shutdown()
+        return struck
+
+    assert at_each_step(act) > 50
+
+
+@pytest.mark.parametrize("room", ["1", "2"])
+def test_a_span_may_end_at_any_step_of_another_ones_end(
+    monkeypatch: pytest.MonkeyPatch, said, room: str
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", room)
+
+    def act(step: int) -> Struck:
+        with instrument(exporters=[Keeps()], tracer_provider=light()) as recording:
+            tracer = recording._spans.tracer
+            some = [tracer.start_span("some") for _ in range(6)]
+
+            def end() -> None:
+                for span in some[:3]:
+                    tracer.end_span(span)
+
+            def handler() -> None:
+                for span in some[3:]:
+                    tracer.end_span(span)
+
+            return Struck(end, handler, step)
+
+    assert at_each_step(act) > 20
+
+
+def test_a_fault_may_be_caught_at_any_step_of_catching_another_one(said) -> None:
+    def act(step: int) -> Struck:
+        with instrument(exporters=(), tracer_provider=sdk()) as recording:
+            faults = recording._pipeline.faults
+
+            def catch() -> None:
+                try:
+                    raise ValueError("broken")
+                except ValueError as error:
+                    faults.caught("something is lost", error, lost=1)
+
+            struck = Struck(catch, catch, step)
+            assert recording.lost == (2 if struck.struck else 1)
+            return struck
+
+    assert at_each_step(act) > 5
+
+
+def test_who_switches_off_does_not_wait_for_another_thread_that_switches_on() -> None:
+    """Else the handler of a signal waits for what that thread imports, and that thread for what the interrupted one imports."""
+    keeps = Keeps()
+    first = instrument(exporters=[keeps], tracer_provider=sdk())
+
+    class Slow(Keeps):
+        @property
+        def reads_light_spans(self) -> bool:
+            ending = threading.Thread(target=first.shutdown)
+            ending.start()
+            ending.join(5)
+            self.waited = ending.is_alive()
+            return False
+
+    slow = Slow()
+    with instrument(exporters=[slow], tracer_provider=sdk()):
+        assert (slow.waited, keeps.closed) == (False, 1)
