@@ -374,6 +374,8 @@ class Run(OnLoop[Event], Generic[Out_co]):
     def _end(self, error: Exception | None = None) -> None:
         self._ended = True
         self._bug = error
+        if self._execution is not None and self._execution.watched is not None:
+            self._execution.watched.end(error)
         self._deliver()
 
     def _deliver(self) -> None:

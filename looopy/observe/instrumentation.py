@@ -18,7 +18,7 @@ from opentelemetry.trace import TracerProvider
 from reactivex import Observable, Observer, abc
 
 from looopy import watcher
-from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
+from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
@@ -252,7 +252,9 @@ class Instrumentation:
                 spans.end()
             return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
         _under_way.add(watch)
-        return Watched(plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+        return Watched(
+            plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url, end=watch.end
+        )
 
     async def embed(
         self,
@@ -341,10 +343,12 @@ class _Watch:
             except Exception as error:
                 self._faults.caught("an event could not be recorded", error)
 
-    def end(self) -> None:
-        """Nothing more will be seen of this run."""
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing more will be seen of this run, because of an error where there is one."""
         _under_way.discard(self)
         folds, self._folds = self._folds, ()
+        if folds and error is not None:
+            self._spans.end(Failure.of(error))
         for fold in folds:
             try:
                 fold.end()

@@ -52,6 +52,8 @@ from looopy.watcher import Caller
 
 P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
+_ABANDONED = Failure(type="Abandoned", message="recording stopped before the run was over")
+_CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
 _REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
 
@@ -289,12 +291,11 @@ class RunSpans:
                 if not self._over:
                     fold(self, event)
 
-    def end(self) -> None:
-        """End what is open, since nobody will say any more how the run ended. From any thread."""
+    def end(self, failure: Failure = _ABANDONED) -> None:
+        """End what is open, since no event will say any more how the run ended. From any thread."""
         with self._lock:
             if not self._over:
-                said = "recording stopped before the run was over"
-                self._close(Failure(type="Abandoned", message=said), "canceled")
+                self._close(failure, "canceled" if failure.type in _CANCELING else "failed")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL

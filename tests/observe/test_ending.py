@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from reactivex import Observable
 
-from looopy.observe import instrument
-from observe.watched import Keeps, light, said, sdk
+from looopy import InMemoryStateStore, Run, TaskCanceled, watcher
+from looopy.observe import instrument, instrumentation
+from looopy.state import LoopState
+from looopy.watcher import Watched
+from observe.metered import Metered
+from observe.watched import Keeps, agent, boom, light, said, sdk
 
 __all__ = ["said"]  # a fixture
 
@@ -136,3 +145,81 @@ def test_who_switches_off_does_not_wait_for_another_thread_that_switches_on() ->
     slow = Slow()
     with instrument(exporters=[slow], tracer_provider=sdk()):
         assert (slow.waited, keeps.closed) == (False, 1)
+
+
+# -------------------------------------------------------------------------------------------- a loop that ends before a run
+class SlowStore(InMemoryStateStore):
+    """A store that never comes to the end of saving a task that has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saving = asyncio.Event()
+
+    async def save(self, state: LoopState, /, *, after: int) -> None:
+        if not state.iteration:
+            await super().save(state, after=after)
+            return
+        self.saving.set()
+        await asyncio.Event().wait()
+
+
+def test_a_run_whose_loop_is_closed_while_its_state_is_saved_is_over_in_the_record_too() -> None:
+    meters, store, keeps = Metered(), SlowStore(), Kept()
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Run:
+        run = agent(task_state_store=store).execute("2 + 3?").start()
+        await asyncio.wait_for(store.saving.wait(), 5)
+        return run
+
+    with instrument(exporters=[keeps], tracer_provider=sdk(), meter_provider=meters.provider) as recording:
+        run = loop.run_until_complete(begin())
+        loop.close()
+        with pytest.raises(TaskCanceled):
+            run.result(5)
+
+        assert recording.flush()
+        assert keeps.statuses == {
+            "invoke_agent clerk": CLOSED,
+            "agent.iteration": CLOSED,
+            "chat scripted-model": None,
+        }
+        assert instrumentation._under_way == set()
+    (active,) = meters.metrics()["looopy.runs.active"].data.data_points
+    assert active.value == 0
+
+
+CLOSED = "TaskCanceled: the run's event loop was closed before it was over"
+
+
+class Kept(Keeps):
+    """Keeps what each span says that went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statuses: dict[str, str | None] = {}
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.statuses |= {span.name: span.status.description for span in spans}
+        return super().export(spans)
+
+
+async def test_a_run_that_fails_before_its_first_event_leaves_no_span_open() -> None:
+    """Its stream breaks as it is subscribed to, so no event of it will ever say how it ended."""
+    keeps = Kept()
+    with instrument(exporters=[keeps], tracer_provider=sdk()) as recording:
+        mine = watcher.watcher()
+
+        class Breaks:
+            embed = boom
+
+            def watch(self, *about: Any) -> Watched:
+                return replace(mine.watch(*about), events=lambda _: Observable(boom))
+
+        watcher.watch_with(Breaks())
+        run = agent().execute("2 + 3?")
+        with pytest.raises(RuntimeError, match="boom"):
+            await run
+        watcher.watch_with(mine)
+        assert recording.flush()
+    assert keeps.statuses == {"invoke_agent clerk": "RuntimeError: boom"}
