@@ -264,7 +264,7 @@ class Instrumentation:
         /,
     ) -> Embeddings:
         """Let texts be embedded, within a span."""
-        return await embedded(self._spans.tracer, embedder, request, ask)
+        return await embedded(self._spans.tracer, self._pipeline.faults, embedder, request, ask)
 
     def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
@@ -343,12 +343,12 @@ class _Watch:
             except Exception as error:
                 self._faults.caught("an event could not be recorded", error)
 
-    def end(self, error: Exception | None = None) -> None:
+    def end(self, why: Exception | None = None) -> None:
         """Nothing more will be seen of this run, because of an error where there is one."""
         _under_way.discard(self)
         folds, self._folds = self._folds, ()
-        if folds and error is not None:
-            self._spans.end(Failure.of(error))
+        if folds and why is not None:
+            self._spans.end(Failure.of(why))
         for fold in folds:
             try:
                 fold.end()

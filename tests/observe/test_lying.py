@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from array import array
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan
 
 from looopy import ModelRejected, Retry, Run, TaskCanceled, watcher
 from looopy.observe import instrument
 from looopy.observe.content import Content
+from looopy.ports import Embeddings, EmbedRequest
 from looopy.testing import ScriptedModel, calls, fails, says
 from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, said, sdk
 
@@ -272,3 +276,98 @@ async def test_a_span_that_can_neither_end_nor_say_what_it_is_is_counted_as_lost
         recording._spans.tracer.end_span(ghost)
         assert recording.lost == 1
     assert len(said()) == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ embeddings
+class Embeds:
+    """An embedder that is asked through the watcher, as looopy's own is."""
+
+    model = "e"
+
+    async def embed(self, texts: Any, /, **_: Any) -> Embeddings:
+        ask = self.ask
+        watching = watcher.watcher()
+        assert watching is not None
+        return await watching.embed(self, EmbedRequest(texts=texts), ask)
+
+    async def ask(self, request: EmbedRequest) -> Embeddings:
+        with trace.get_tracer("tests", tracer_provider=self.provider).start_as_current_span("http"):
+            return Embeddings(vectors=(array("f", [1.0]),))
+
+    def __init__(self, provider: trace.TracerProvider) -> None:
+        self.provider = provider
+
+
+@each_provider
+async def test_what_is_asked_for_embeddings_comes_below_their_span(provider) -> None:
+    provider, kept = provider(), Parents()
+    with instrument(exporters=[kept], tracer_provider=provider) as recording:
+        before = trace.get_current_span()
+        assert (await Embeds(provider).embed(("one",))).dimensions == 1
+        assert trace.get_current_span() is before
+        assert recording.flush()
+    assert kept.below == [("http", "embeddings e"), ("embeddings e", "")]
+
+
+class Parents(Keeps):
+    """Keeps which span is below which."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> Any:
+        names = {span.context.span_id: span.name for span in spans}
+        self.below = [(span.name, names[span.parent.span_id] if span.parent else "") for span in spans]
+        return super().export(spans)
+
+
+@pytest.mark.parametrize("name", ["model", "base_url"])
+async def test_an_embedder_that_cannot_say_what_it_is_is_asked_all_the_same(said, name: str) -> None:
+    class Odd(Embeds):
+        pass
+
+    setattr(Odd, name, property(boom))
+    with instrument(exporters=[Keeps()], tracer_provider=sdk()) as recording:
+        assert (await Odd(sdk()).embed(("one",))).dimensions == 1
+        assert recording.lost == 1
+    (text,) = said()
+    assert text.startswith("texts were embedded unrecorded: boom, at watched.py:")
+
+
+async def test_an_answer_that_is_none_reaches_who_asked_and_its_span_ends(said) -> None:
+    class Wrong(Embeds):
+        async def ask(self, request: EmbedRequest) -> Any:
+            return "no embeddings"
+
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk()):
+        assert await Wrong(sdk()).embed(("one",)) == "no embeddings"
+    assert keeps.names == ["embeddings e"]
+    assert len(said()) == 1
+
+
+@pytest.mark.parametrize("method", ["set_status", "set_attribute"])
+async def test_a_failure_of_an_embedder_stays_its_own_where_its_span_cannot_be_written_on(
+    said, method: str
+) -> None:
+    class Fails(Embeds):
+        async def ask(self, request: EmbedRequest) -> Any:
+            raise LookupError("no such model")
+
+    provider = Unwritable(method, "embeddings")
+    with (
+        instrument(exporters=(), tracer_provider=provider),
+        pytest.raises(LookupError, match="no such model"),
+    ):
+        await Fails(provider).embed(("one",))
+    assert provider.open == []
+    assert len(said()) == 1
+
+
+async def test_embedding_that_is_given_up_from_elsewhere_ends_its_span_without_a_word(caplog) -> None:
+    class Waits(Embeds):
+        async def ask(self, request: EmbedRequest) -> Any:
+            await asyncio.sleep(0)
+
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk()):
+        embedding = Waits(sdk()).embed(("one",))
+        copy_context().run(embedding.send, None)
+        embedding.close()
+    assert keeps.names == ["embeddings e"]
+    assert caplog.records == []
