@@ -252,6 +252,13 @@ class Outlet(SpanProcessor):
     def __init__(self) -> None:
         self.newest: SpanContext | None = None
         self._to: tuple[Destination, ...] = ()
+        self.forked()
+        forget_in_forks(self)
+
+    def forked(self) -> None:
+        """In a fork's child: the parent's threads are not here, and so hold nothing."""
+        # Held while a span is handed on: who leads elsewhere knows afterwards that no span is on its way to where it led before.
+        self._leading = threading.RLock()
 
     @classmethod
     def of(cls, provider: TracerProvider) -> Outlet:
@@ -273,11 +280,13 @@ class Outlet(SpanProcessor):
 
     def lead_to(self, destinations: Sequence[Destination]) -> None:
         """Let spans that end from now on go there, and only there."""
-        self._to = tuple(destinations)
+        with self._leading:
+            self._to = tuple(destinations)
 
     def leave(self, destinations: Sequence[Destination]) -> None:
         """Lead there no longer; where it leads elsewhere already, it goes on doing so."""
-        self._to = tuple(each for each in self._to if each not in destinations)
+        with self._leading:
+            self._to = tuple(each for each in self._to if each not in destinations)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """A span begins: nothing to do."""
@@ -286,12 +295,14 @@ class Outlet(SpanProcessor):
         """A span has ended."""
         self.newest = span.context
         if span.context is not None and span.context.trace_flags.sampled:
-            for destination in self._to:
-                destination.take(span)
+            with self._leading:
+                for destination in self._to:
+                    destination.take(span)
 
     def shutdown(self) -> None:
         """The provider ends: send what is waiting."""
-        destinations, self._to = self._to, ()
+        with self._leading:
+            destinations, self._to = self._to, ()
         for destination in destinations:
             destination.shutdown()
 
@@ -306,9 +317,18 @@ _outlets: WeakKeyDictionary[object, Outlet] = WeakKeyDictionary()
 def at_once(actions: Sequence[Callable[[], object]], seconds: float) -> bool:
     """Do things that block, each in a thread of its own, and wait so long at most; whether all were done by then."""
     threads = [threading.Thread(target=action, name="looopy-observe", daemon=True) for action in actions]
-    for thread in threads:
-        thread.start()
+    for thread, action in zip(threads, actions, strict=True):
+        try:
+            thread.start()
+        except RuntimeError:  # as the program ends there are no new threads from Python 3.12 on, and sometimes there are too many
+            action()
     until = time.monotonic() + seconds
     for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+        if thread.ident is not None:
+            thread.join(bounded(until - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)
+
+
+def bounded(seconds: float) -> float:
+    """A time that can be waited for, whatever was asked for."""
+    return max(0.0, min(seconds, threading.TIMEOUT_MAX))

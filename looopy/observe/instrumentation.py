@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
@@ -21,6 +23,7 @@ from looopy import watcher
 from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
+from looopy.observe.destinations import bounded
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
@@ -57,6 +60,9 @@ _lock = threading.RLock()
 _newest: Instrumentation | None = None
 _under_way: set[_Watch] = set()
 """The runs that are recorded now, also those that began under an instrumentation that has given way."""
+
+_leaving: WeakSet[threading.Thread] = WeakSet()
+"""Send what those still have that have given way."""
 
 
 def instrument(
@@ -148,7 +154,8 @@ class Instrumentation:
     def __init__(self, options: Options, pipeline: Pipeline) -> None:
         self.options = options
         self.over = False
-        self._leaving = threading.Thread(target=self._leave, name="looopy-observe", daemon=True)
+        self._closing = threading.RLock()
+        self._closed = False
         self._pipeline = pipeline
         self._spans = Spans(
             tracer=pipeline.tracer,
@@ -199,28 +206,27 @@ class Instrumentation:
         return self._pipeline.flush(timeout)
 
     def shutdown(self, timeout: float = _GOODBYE) -> None:
-        """Record nothing from now on, and send what is there; later calls do nothing. The spans of runs under way end here, and say so.
+        """Record nothing from now on, and send what is there; later calls only wait for that. The spans of runs under way end here, and say so.
 
         Args:
             timeout: seconds to wait at most; what is not sent by then is lost, and said.
         """
+        until = time.monotonic() + timeout
         with _lock:
             before, self.over = self.over, True
             if watcher.watcher() is self:
                 watcher.watch_with(None)
-        if before:
-            if self._leaving.is_alive():
-                self._leaving.join(timeout)
-            return
-        atexit.unregister(self.shutdown)
-        for watch in tuple(_under_way):
-            watch.end()
-        self._pipeline.shutdown(timeout)
+        if not before:
+            for watch in tuple(_under_way):
+                watch.end()
+        self._close(timeout)
+        for thread in tuple(_leaving):
+            thread.join(bounded(until - time.monotonic()))
 
     def forked(self) -> None:
         """In a fork's child: the runs under way are the parent's."""
         global _building, _lock
-        _building, _lock = threading.RLock(), threading.RLock()
+        _building, _lock, self._closing = threading.RLock(), threading.RLock(), threading.RLock()
         _under_way.clear()
         if not self.over:
             end_with_fork(self)
@@ -232,11 +238,21 @@ class Instrumentation:
                 return
             self.over = True
             self._pipeline.give_way(new._pipeline)
-            self._leaving.start()
+        leaving = threading.Thread(target=self._close, args=(_GOODBYE,), name="looopy-observe", daemon=True)
+        leaving.start()
+        _leaving.add(leaving)
 
-    def _leave(self) -> None:
-        self._pipeline.shutdown(_GOODBYE)
-        atexit.unregister(self.shutdown)  # which waits for this
+    def _close(self, timeout: float) -> None:
+        """Send what is there, once; who comes second waits for the first, unless it interrupts that."""
+        if not self._closing.acquire(timeout=bounded(timeout)):
+            return
+        try:
+            if not self._closed:
+                self._closed = True
+                self._pipeline.shutdown(timeout)
+                atexit.unregister(self.shutdown)  # not before: the end of the program has to wait for this
+        finally:
+            self._closing.release()
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""

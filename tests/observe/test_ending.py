@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -17,11 +18,11 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from reactivex import Observable
 
 from looopy import InMemoryStateStore, Run, TaskCanceled, watcher
-from looopy.observe import instrument, instrumentation
+from looopy.observe import Instrumentation, instrument, instrumentation
 from looopy.state import LoopState
 from looopy.watcher import Watched
 from observe.metered import Metered
-from observe.watched import Keeps, agent, boom, light, said, sdk
+from observe.watched import SPANS, Keeps, agent, answer, boom, light, said, sdk
 
 __all__ = ["said"]  # a fixture
 
@@ -223,3 +224,119 @@ async def test_a_run_that_fails_before_its_first_event_leaves_no_span_open() -> 
         watcher.watch_with(mine)
         assert recording.flush()
     assert keeps.statuses == {"invoke_agent clerk": "RuntimeError: boom"}
+
+
+# ------------------------------------------------------------------------------------------------- who waits for what is sent
+class Held(Keeps):
+    """Holds what it is given until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.released = threading.Event(), threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.begun.set()
+        self.released.wait(5)
+        return super().export(spans)
+
+
+def ends(recording: Instrumentation) -> threading.Thread:
+    """Switch it off, on a thread of its own."""
+    thread = threading.Thread(target=recording.shutdown, daemon=True)
+    thread.start()
+    return thread
+
+
+async def test_who_switches_off_second_waits_for_what_the_first_still_sends() -> None:
+    recording = instrument(exporters=[held := Held()], tracer_provider=sdk())
+    assert await answer() == "5"
+    first = ends(recording)
+    assert held.begun.wait(5)
+    second = ends(recording)
+    second.join(0.05)
+    assert second.is_alive()
+    held.released.set()
+    second.join(5)
+    assert len(held.names) == SPANS
+    first.join(5)
+
+
+async def test_the_end_of_the_program_waits_for_a_thread_that_is_switching_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(atexit, "register", asked.append)
+    monkeypatch.setattr(atexit, "unregister", asked.remove)
+    recording = instrument(exporters=[held := Held()], tracer_provider=sdk())
+    assert await answer() == "5"
+    first = ends(recording)
+    assert held.begun.wait(5)
+    assert asked == [recording.shutdown]
+    held.released.set()
+    first.join(5)
+    assert asked == []
+
+
+async def test_who_switches_off_waits_for_what_those_before_still_send() -> None:
+    first = instrument(exporters=[held := Held()], tracer_provider=sdk())
+    assert await answer() == "5"
+    second = instrument(exporters=[Keeps()], tracer_provider=sdk())
+    assert held.begun.wait(5)
+    ending = ends(second)
+    ending.join(0.05)
+    assert ending.is_alive()
+    held.released.set()
+    ending.join(5)
+    assert len(held.names) == SPANS
+    assert first.delivered == SPANS
+
+
+async def test_a_second_end_from_within_the_first_does_not_wait_for_it() -> None:
+    class Again(Keeps):
+        def shutdown(self) -> None:
+            recording.shutdown(0)
+            super().shutdown()
+
+    recording = instrument(exporters=[again := Again()], tracer_provider=sdk())
+    assert await answer() == "5"
+    recording.shutdown()
+    assert (again.closed, len(again.names)) == (1, SPANS)
+
+
+async def test_where_no_thread_can_be_started_what_waits_is_sent_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the program ends Python starts none from 3.12 on."""
+    with instrument(exporters=[keeps := Keeps()], tracer_provider=sdk()) as recording:
+        assert await answer() == "5"
+
+        def refuse(_: threading.Thread) -> None:
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        recording.shutdown()
+        assert (len(keeps.names), keeps.closed, recording.lost) == (SPANS, 1, 0)
+
+
+def test_a_span_that_is_on_its_way_while_another_takes_over_is_sent() -> None:
+    """The exchange waits until the span is where it goes: else it would come after the last one that is sent there."""
+    arriving, led = threading.Event(), threading.Event()
+    provider, one, two = light(), Keeps(), Keeps()
+    first = instrument(exporters=[one], tracer_provider=provider)
+    destination = first._pipeline._destinations[0]
+
+    def takes(_: int) -> bool:
+        arriving.set()
+        led.wait(0.1)
+        return True
+
+    destination._takes = takes
+    tracer = first._spans.tracer
+    ending = threading.Thread(target=lambda: tracer.end_span(tracer.start_span("slow")), daemon=True)
+    ending.start()
+    assert arriving.wait(5)
+    with instrument(exporters=[two], tracer_provider=provider):
+        first.shutdown()
+        led.set()
+        ending.join(5)
+    assert (one.names, two.names, first.lost) == (["slow"], [], 0)
