@@ -247,10 +247,12 @@ class Outlet(SpanProcessor):
 
     Attributes:
         newest: the span that came last.
+        ended: whether its provider was shut down since it was led anywhere.
     """
 
     def __init__(self) -> None:
         self.newest: SpanContext | None = None
+        self.ended = False
         self._to: tuple[Destination, ...] = ()
         self.forked()
         forget_in_forks(self)
@@ -281,7 +283,7 @@ class Outlet(SpanProcessor):
     def lead_to(self, destinations: Sequence[Destination]) -> None:
         """Let spans that end from now on go there, and only there."""
         with self._leading:
-            self._to = tuple(destinations)
+            self._to, self.ended = tuple(destinations), False
 
     def leave(self, destinations: Sequence[Destination]) -> None:
         """Lead there no longer; where it leads elsewhere already, it goes on doing so."""
@@ -302,7 +304,7 @@ class Outlet(SpanProcessor):
     def shutdown(self) -> None:
         """The provider ends: send what is waiting."""
         with self._leading:
-            destinations, self._to = self._to, ()
+            destinations, self._to, self.ended = self._to, (), True
         for destination in destinations:
             destination.shutdown()
 

@@ -87,7 +87,8 @@ def instrument(
     `LANGFUSE_PUBLIC_KEY` and `LANGFUSE_SECRET_KEY` send to Langfuse. Spans are sent in batches by a thread of their own, and what is left at
     the end of the program. Whatever happens to them, no run notices; what is lost is said once, with the mend, to the logger `looopy.observe`.
 
-    A second call with the same arguments changes nothing. One with others takes the place of the first, whose spans are sent.
+    A second call with the same arguments changes nothing, and neither does the end of its `with`. One with others takes the place of the first,
+    whose spans are sent.
 
     Args:
         capture_content: whether prompts, answers, arguments and results go on the spans; left out, the variable
@@ -107,7 +108,7 @@ def instrument(
         meter_provider: the same for metrics. Where there is none, metrics are sent if OTLP is.
 
     Returns:
-        What can send all there is (`flush`), and switch recording off again (`shutdown`, or the end of a `with`).
+        What can send all there is (`flush`), and switch recording off again (`shutdown`, or the end of the first `with`).
 
     Raises:
         ConfigurationError: an argument or a variable cannot work; the message says which and the mend.
@@ -130,7 +131,7 @@ def instrument(
     options.check()
     with _building:
         before = _newest
-        if before is not None and before.options == options and not before.over:
+        if before is not None and before.options == options and before.asked_again():
             return before
         new = Instrumentation(options, Pipeline(options))
         if not (new.records or console or exporters is not None):
@@ -156,6 +157,7 @@ class Instrumentation:
         self.over = False
         self._closing = threading.RLock()
         self._closed = False
+        self._asked, self._inside = 1, 0
         self._pipeline = pipeline
         self._spans = Spans(
             tracer=pipeline.tracer,
@@ -174,10 +176,24 @@ class Instrumentation:
         return f"<looopy.observe: {state}>"
 
     def __enter__(self) -> Self:
+        with _lock:
+            self._inside += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shutdown()
+        with _lock:
+            self._inside -= 1
+            self._asked -= 1
+            last = not self._inside and self._asked <= 0
+        if last:
+            self.shutdown()
+
+    def asked_again(self) -> bool:
+        """Whether it is what the same arguments ask for: it is on. The end of a `with` leaves it on for whoever asked before."""
+        with _lock:
+            on = not (self.over or self._pipeline.ended)
+            self._asked += on
+        return on
 
     @property
     def records(self) -> bool:

@@ -76,6 +76,11 @@ class Pipeline:
         return bool(self.where) or self.meter_provider is not None or not self._made_here
 
     @property
+    def ended(self) -> bool:
+        """Whether the program has shut the provider down, and with it what spans would go to."""
+        return self._outlet is not None and self._outlet.ended
+
+    @property
     def delivered(self) -> int:
         """Spans that exporters have taken."""
         return sum(destination.delivered for destination in self._destinations)

@@ -22,7 +22,7 @@ from looopy.observe import Instrumentation, instrument, instrumentation
 from looopy.state import LoopState
 from looopy.watcher import Watched
 from observe.metered import Metered
-from observe.watched import SPANS, Keeps, agent, answer, boom, light, said, sdk
+from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, light, said, sdk
 
 __all__ = ["said"]  # a fixture
 
@@ -340,3 +340,56 @@ def test_a_span_that_is_on_its_way_while_another_takes_over_is_sent() -> None:
         led.set()
         ending.join(5)
     assert (one.names, two.names, first.lost) == (["slow"], [], 0)
+
+
+# ------------------------------------------------------------------------------------------------------- asked for twice
+async def test_the_end_of_an_inner_with_of_the_same_leaves_the_outer_one_on() -> None:
+    options: dict[str, Any] = {"exporters": [keeps := Keeps()], "tracer_provider": sdk()}
+    with instrument(**options) as outer:
+        with instrument(**options) as inner:
+            assert inner is outer
+        with outer:
+            pass
+        assert await answer() == "5"
+    assert outer.over
+    assert len(keeps.names) == SPANS
+
+
+async def test_a_with_leaves_on_what_was_on_before_it() -> None:
+    options: dict[str, Any] = {"exporters": [keeps := Keeps()], "tracer_provider": sdk()}
+    recording = instrument(**options)
+    for _ in range(2):
+        with instrument(**options):
+            pass
+    assert await answer() == "5"
+    recording.shutdown()
+    assert len(keeps.names) == SPANS
+
+
+def test_an_explicit_end_within_a_with_is_the_end() -> None:
+    options: dict[str, Any] = {"exporters": [Keeps()], "tracer_provider": sdk()}
+    with instrument(**options) as outer, instrument(**options) as inner:
+        inner.shutdown()
+        assert outer.over
+
+
+@each_provider
+async def test_after_the_program_has_ended_its_provider_the_same_arguments_switch_it_on_again(
+    provider,
+) -> None:
+    options: dict[str, Any] = {"exporters": [keeps := Open()], "tracer_provider": provider()}
+    first = instrument(**options)
+    assert await answer() == "5"
+    options["tracer_provider"].shutdown()
+    assert len(keeps.names) == SPANS
+    with instrument(**options) as second:
+        assert (second is first, first.over) == (False, True)
+        assert await answer() == "5"
+    assert len(keeps.names) == 2 * SPANS
+
+
+class Open(Keeps):
+    """An exporter that can be used after its end, as one to a file or a list can."""
+
+    def shutdown(self) -> None:
+        pass
