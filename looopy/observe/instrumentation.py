@@ -133,7 +133,7 @@ def instrument(
         before = _newest
         if before is not None and before.options == options and before.asked_again():
             return before
-        new = Instrumentation(options, Pipeline(options))
+        new = Instrumentation(options, Pipeline(options, before and before.meters))
         if not (new.records or console or exporters is not None):
             _log.warning(_NOWHERE)
         with _lock:
@@ -157,7 +157,7 @@ class Instrumentation:
         self.over = False
         self._closing = threading.RLock()
         self._closed = False
-        self._asked, self._inside = 1, 0
+        self._inside, self._kept = 0, False
         self._pipeline = pipeline
         self._spans = Spans(
             tracer=pipeline.tracer,
@@ -183,22 +183,25 @@ class Instrumentation:
     def __exit__(self, *_: object) -> None:
         with _lock:
             self._inside -= 1
-            self._asked -= 1
-            last = not self._inside and self._asked <= 0
+            last = not (self._inside or self._kept)
         if last:
             self.shutdown()
 
     def asked_again(self) -> bool:
-        """Whether it is what the same arguments ask for: it is on. The end of a `with` leaves it on for whoever asked before."""
+        """Whether it is on, so that the same arguments ask for it. Where it was on outside of a `with`, the end of one leaves it on."""
         with _lock:
-            on = not (self.over or self._pipeline.ended)
-            self._asked += on
-        return on
+            self._kept = self._kept or not self._inside
+            return not (self.over or self._pipeline.ended)
 
     @property
     def records(self) -> bool:
         """Whether spans or metrics go anywhere."""
         return self._pipeline.leads_somewhere
+
+    @property
+    def meters(self) -> LightMeters | None:
+        """What adds up the metrics, for who takes over; None where nothing does, or no longer."""
+        return None if self.over else self._pipeline.meters
 
     @property
     def delivered(self) -> int:

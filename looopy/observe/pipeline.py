@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -49,15 +50,20 @@ _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 class Pipeline:
     """Where the spans and the metrics of one `instrument` go.
 
+    Args:
+        options: what was asked for.
+        before: adds up the metrics until now; goes on where it would be made again just so.
+
     Attributes:
         faults: what was kept from runs.
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
         where: where spans go, in words; empty for nowhere.
+        meters: what adds the metrics up, where it was made here and is to be closed here; else None.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, before: LightMeters | None = None) -> None:
         self.faults = Faults()
         self.account = _account(options)
         resource = _resource(options)
@@ -68,7 +74,7 @@ class Pipeline:
         self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
         self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
         self._made_here = there is None
-        self.meter_provider, self._meters = _meters(options, resource)
+        self.meter_provider, self.meters = _meters(options, resource, before)
 
     @property
     def leads_somewhere(self) -> bool:
@@ -100,8 +106,8 @@ class Pipeline:
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
         if self._attached is not None:
             flushing.append(self._attached.flush)
-        if self._meters is not None:
-            flushing.append(self._meters.flush)
+        if self.meters is not None:
+            flushing.append(self.meters.flush)
         return at_once(flushing, seconds)
 
     def give_way(self, new: Pipeline) -> None:
@@ -111,6 +117,8 @@ class Pipeline:
         for destination in self._destinations:
             if any(destination.exporter is each.exporter for each in new._destinations):
                 destination.spare()
+        if self.meters is new.meters:
+            self.meters = None
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
@@ -119,8 +127,8 @@ class Pipeline:
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]
         if self._attached is not None:
             closing.append(self._attached.shutdown)
-        if self._meters is not None:
-            closing.append(self._meters.shutdown)
+        if self.meters is not None:
+            closing.append(self.meters.shutdown)
         at_once(closing, seconds)
         for destination in self._destinations:
             destination.close()
@@ -243,8 +251,10 @@ def _sends(choice: str, endpoint: str) -> bool:
     return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
 
 
-def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
-    """Who takes the metrics, and what of it is to be closed, where it was made here."""
+def _meters(
+    options: Options, resource: Resource, before: LightMeters | None
+) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
+    """Who takes the metrics, and what of it is to be closed, where it was made here: those before, if they would be made just so."""
     if options.meter_provider is not None:
         return options.meter_provider, None
     there = metrics.get_meter_provider()
@@ -253,8 +263,14 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter
     if not sends_metrics():
         return None, None
     _check_exporter_of_metrics()
-    made = LightMeters(resource=resource)
+    key = (resource, tuple(item for item in sorted(os.environ.items()) if item[0].startswith("OTEL_")))
+    made = before if before is not None and _keys.get(before) == key else LightMeters(resource=resource)
+    _keys[made] = key
     return made, made
+
+
+_keys: WeakKeyDictionary[LightMeters, object] = WeakKeyDictionary()
+"""What the meters were made from that were made here."""
 
 
 def probe_metrics() -> bool:

@@ -20,8 +20,10 @@ from reactivex import Observable
 from looopy import InMemoryStateStore, Run, TaskCanceled, watcher
 from looopy.observe import Instrumentation, instrument, instrumentation
 from looopy.state import LoopState
+from looopy.testing import calls, says
 from looopy.watcher import Watched
 from observe.metered import Metered
+from observe.receiver import Receiver
 from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, light, said, sdk
 
 __all__ = ["said"]  # a fixture
@@ -393,3 +395,53 @@ class Open(Keeps):
 
     def shutdown(self) -> None:
         pass
+
+
+# ------------------------------------------------------------------------------------------------- metrics in an exchange
+async def test_the_metrics_of_a_run_under_way_go_on_when_another_takes_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reached, released = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        """Wait."""
+        reached.set()
+        await released.wait()
+        return "waited"
+
+    options: dict[str, Any] = {"exporters": (), "tracer_provider": sdk()}
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        instrument(**options)
+        run = agent(calls("wait"), says("done"), tools=[wait]).execute("wait").start()
+        async with asyncio.timeout(5):
+            await reached.wait()
+            with instrument(**options, capture_content=True) as second:
+                released.set()
+                assert (await run).output == "done"
+                assert await asyncio.to_thread(second.flush)
+        told = receiver.metrics
+    (active,), (over,) = (
+        told[name].points for name in ("looopy.runs.active", "gen_ai.invoke_agent.duration")
+    )
+    assert (active.value, over.count) == (0, 1)
+
+
+async def test_metrics_of_something_else_are_told_apart_from_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, Any] = {"exporters": (), "tracer_provider": sdk()}
+    counts: list[int] = []
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        for release in ("1", "2"):
+            recording = instrument(**options, release=release)
+            assert await answer() == "5"
+            assert await asyncio.to_thread(recording.flush)
+            counts.append(receiver.metrics["gen_ai.invoke_agent.duration"].points[0].count)
+        await asyncio.to_thread(recording.shutdown)
+        with instrument(**options, release="2") as recording:
+            assert await answer() == "5"
+            assert await asyncio.to_thread(recording.flush)
+            counts.append(receiver.metrics["gen_ai.invoke_agent.duration"].points[0].count)
+    assert counts == [1, 1, 1]
