@@ -30,7 +30,13 @@ def __getattr__(name: str) -> object:
     """What needs OpenTelemetry's SDK or an HTTP client is loaded when it is first used."""
     if name not in _AT_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_AT_FIRST_USE[name]}"), name)
+    try:
+        module = import_module(f"{__name__}.{_AT_FIRST_USE[name]}")
+    except ValueError as error:  # the SDK reads its limits as it is imported
+        from looopy.observe.options import misread  # noqa: PLC0415
+
+        raise misread(error) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,7 @@ class Destination:
         self._sent = _Counted(exporter, name)
         self._room = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._batch = min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH))
-        self._seconds = _number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000
+        self._seconds = bounded(_number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000)
         self._closed = False
         self.forked()
         forget_in_forks(self)

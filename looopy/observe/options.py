@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, words
 from looopy.observe.content import Content
 
 if TYPE_CHECKING:
@@ -51,6 +51,13 @@ class Options:
                     f"instrument(exporters=[{exporter!r}]): pass span exporters of OpenTelemetry, made: exporters=[OTLPSpanExporter(…)]",
                     argument="exporters",
                 )
+
+
+def misread(error: ValueError) -> ConfigurationError:
+    """What to say where OpenTelemetry's SDK can make nothing of one of its variables, which its error names."""
+    return ConfigurationError(
+        f"instrument(): OpenTelemetry cannot be set up as its variables say: {words(error)}; change the variable, or unset it"
+    )
 
 
 def wanted(capture_content: bool | None) -> bool:

@@ -20,7 +20,7 @@ from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
-from looopy.observe.options import Options
+from looopy.observe.options import Options, misread
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
@@ -181,7 +181,10 @@ def _provider(resource: Resource, rate: float | None) -> Provider:
     """A provider for such spans; the first one becomes the global one."""
     key = (tuple(sorted(resource.attributes.items(), key=str)), rate, os.environ.get("OTEL_TRACES_SAMPLER"))
     if key not in _made:
-        _made[key] = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+        try:
+            _made[key] = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+        except ValueError as error:
+            raise misread(error) from error
         if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
             trace.set_tracer_provider(_made[key])
     return _made[key]
