@@ -174,7 +174,7 @@ def _global() -> TracerProvider | None:
 
 
 _made: dict[tuple[object, ...], Provider] = {}
-"""The providers that were made here. One is never closed, only led elsewhere: it may be the program's global one."""
+"""The providers that were made here: the newest, and the program's global one. None is closed: it is only led elsewhere."""
 
 
 def _provider(resource: Resource, rate: float | None) -> Provider:
@@ -182,11 +182,14 @@ def _provider(resource: Resource, rate: float | None) -> Provider:
     key = (tuple(sorted(resource.attributes.items(), key=str)), rate, os.environ.get("OTEL_TRACES_SAMPLER"))
     if key not in _made:
         try:
-            _made[key] = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+            made = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
         except ValueError as error:
             raise misread(error) from error
         if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-            trace.set_tracer_provider(_made[key])
+            trace.set_tracer_provider(made)
+        for old in [old for old, provider in _made.items() if provider is not trace.get_tracer_provider()]:
+            del _made[old]  # whoever still has open spans of it keeps it as long
+        _made[key] = made
     return _made[key]
 
 
