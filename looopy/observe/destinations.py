@@ -62,7 +62,7 @@ class Destination:
     def forked(self) -> None:
         """In a fork's child: what waits to be sent, the parent sends, and its thread is not here."""
         self._waiting: deque[ReadableSpan] = deque()
-        self._dropped = 0
+        self._dropped = self._told = 0
         # The handler of a signal may come in between, on the same thread: none of the three makes it wait for what it interrupted.
         self._counting, self._sending = threading.RLock(), threading.RLock()
         self._due: SimpleQueue[None] = SimpleQueue()
@@ -83,6 +83,11 @@ class Destination:
             else 0
         )
         return self._sent.lost + self._dropped + late
+
+    def newly_lost(self) -> int:
+        """Spans that were lost since this was asked last."""
+        before, self._told = self._told, self.lost
+        return self._told - before
 
     def take(self, span: ReadableSpan) -> None:
         """Put a span that has ended into the queue, if there is room."""

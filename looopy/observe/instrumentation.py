@@ -220,7 +220,7 @@ class Instrumentation:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether all of it was sent in that time.
+            Whether all of it was sent in that time and taken, and so was what was sent since the last flush.
         """
         return self._pipeline.flush(timeout)
 

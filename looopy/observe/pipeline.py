@@ -102,13 +102,16 @@ class Pipeline:
             self._outlet.lead_to(self._destinations)
 
     def flush(self, seconds: float) -> bool:
-        """Send what is waiting; whether all of it was sent in that time."""
+        """Send what is waiting; whether all of it was sent in that time, and nothing was lost since the last flush."""
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
+        taken: list[bool] = []
         if self._attached is not None:
             flushing.append(self._attached.flush)
-        if self.meters is not None:
-            flushing.append(self.meters.flush)
-        return at_once(flushing, seconds)
+        if (meters := self.meters) is not None:
+            flushing.append(lambda: taken.append(meters.flush(seconds)))
+        in_time = at_once(flushing, seconds)
+        lost = sum([destination.newly_lost() for destination in self._destinations])
+        return in_time and all(taken) and not lost
 
     def give_way(self, new: Pipeline) -> None:
         """Let the spans that are still open here end there."""

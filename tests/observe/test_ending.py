@@ -23,7 +23,7 @@ from looopy.state import LoopState
 from looopy.testing import calls, says
 from looopy.watcher import Watched
 from observe.metered import Metered
-from observe.receiver import Receiver
+from observe.receiver import Receiver, status
 from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, light, said, sdk
 
 __all__ = ["said"]  # a fixture
@@ -445,3 +445,45 @@ async def test_metrics_of_something_else_are_told_apart_from_those_before(
             assert await asyncio.to_thread(recording.flush)
             counts.append(receiver.metrics["gen_ai.invoke_agent.duration"].points[0].count)
     assert counts == [1, 1, 1]
+
+
+# ----------------------------------------------------------------------------------------------------- what a flush says
+async def test_a_flush_says_that_spans_were_refused_once() -> None:
+    class Refuses(Keeps):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            super().export(spans)
+            return SpanExportResult.SUCCESS if len(self.names) > SPANS else SpanExportResult.FAILURE
+
+    with instrument(exporters=[Refuses()], tracer_provider=sdk()) as recording:
+        said = [recording.flush()]
+        for _ in range(2):
+            assert await answer() == "5"
+            said += [recording.flush(), recording.flush()]
+    assert said == [True, False, True, True, True]
+
+
+async def test_a_flush_says_what_was_refused_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
+    refused = threading.Semaphore(0)
+
+    class Refuses(Keeps):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            refused.release()
+            return SpanExportResult.FAILURE
+
+    with instrument(exporters=[Refuses()], tracer_provider=sdk()) as recording:
+        assert await answer() == "5"
+        assert refused.acquire(timeout=5)
+        assert recording.flush() is False
+
+
+async def test_a_flush_says_that_metrics_were_refused(monkeypatch: pytest.MonkeyPatch, said) -> None:
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        receiver.always(status(400))
+        with instrument(exporters=(), tracer_provider=sdk()) as recording:
+            assert await answer() == "5"
+            assert await asyncio.to_thread(recording.flush) is False
+            receiver.always(status(200))
+            assert await asyncio.to_thread(recording.flush) is True
+    assert len(said()) == 2
