@@ -353,7 +353,10 @@ class Run(OnLoop[Event], Generic[Out_co]):
     def _begin(self) -> None:
         self._begun = True
         self._context.run(gate.set, self._gate)
-        self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
+        try:
+            self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
+        except Exception as error:  # noqa: BLE001  a run that cannot begin must end, or its readers wait for ever
+            self._end(error)
 
     def _opened(self) -> Observable[Event]:
         if inspect.iscoroutinefunction(self._execute):
@@ -383,6 +386,8 @@ class Run(OnLoop[Event], Generic[Out_co]):
     def _end(self, error: Exception | None = None) -> None:
         self._ended = True
         self._bug = error
+        if self._execution is not None and self._execution.watched is not None:
+            self._execution.watched.end(error)
         self._deliver()
 
     def _deliver(self) -> None:

@@ -55,6 +55,10 @@ class Caller:
         )
 
 
+def _nothing(_: Exception | None) -> None:
+    """Who needs no word of the end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """What a watcher makes of one execution.
@@ -64,12 +68,14 @@ class Watched:
         events: an operator that every event passes through, at once and unchanged.
         trace_id: the trace that the execution is recorded in.
         trace_url: where a person can look at it; empty where nobody knows.
+        end: is told that the run is over, and by which error, also where its stream cannot say so any more. From any thread, perhaps again.
     """
 
     plugs: Mapping[str, Any]
     events: Operator
     trace_id: str
     trace_url: str = ""
+    end: Callable[[Exception | None], object] = _nothing
 
 
 class Watcher(Protocol):

@@ -38,6 +38,10 @@ def __getattr__(name: str) -> object:
         if not (missing.name or "").startswith("opentelemetry.sdk"):
             raise
         raise MissingExtra(f"{__name__}.{name}", needs="opentelemetry-sdk", extra="otel") from missing
+    except ValueError as error:  # the SDK reads its limits as it is imported
+        from looopy.observe.options import misread  # noqa: PLC0415
+
+        raise misread(error) from error
 
 
 def __dir__() -> list[str]:

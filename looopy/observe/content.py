@@ -78,7 +78,11 @@ class Content:
         assert self.redact is not None
         try:
             shown = cast("object", self.redact(said, where))
-        except Exception as error:
+        except KeyboardInterrupt:  # a person's, whatever is running just then
+            raise
+        except (
+            BaseException
+        ) as error:  # also SystemExit: a hook of the traces ends no run, and not the thread that sends
             return self._dropped(f"raised {type(error).__name__}")
         if isinstance(shown, str):
             return shown

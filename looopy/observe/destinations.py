@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Protocol, cast, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -53,7 +54,7 @@ class Destination:
         self._sent = _Counted(exporter, name)
         self._room = _number("OTEL_BSP_MAX_QUEUE_SIZE", _QUEUE)
         self._batch = min(self._room, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH))
-        self._seconds = _number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000
+        self._seconds = bounded(_number("OTEL_BSP_SCHEDULE_DELAY", _DELAY) / 1000)
         self._closed = False
         self.forked()
         forget_in_forks(self)
@@ -62,8 +63,9 @@ class Destination:
         """In a fork's child: what waits to be sent, the parent sends, and its thread is not here."""
         self._waiting: deque[ReadableSpan] = deque()
         self._dropped = 0
-        self._counting, self._sending = threading.Lock(), threading.Lock()
-        self._due = threading.Event()
+        # The handler of a signal may come in between, on the same thread: none of the three makes it wait for what it interrupted.
+        self._counting, self._sending = threading.RLock(), threading.RLock()
+        self._due: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._sent.seen = self._sent.delivered = self._sent.lost = 0
 
@@ -92,8 +94,8 @@ class Destination:
         self._waiting.append(span)
         if self._thread is None:
             self._begin()
-        elif len(self._waiting) >= self._batch and not self._due.is_set():
-            self._due.set()
+        if len(self._waiting) >= self._batch and self._due.empty():
+            self._due.put(None)
 
     def _drop(self) -> None:
         with self._counting:
@@ -115,9 +117,12 @@ class Destination:
     def _work(self) -> None:
         due = self._due
         while not self._closed:
-            full = due.wait(self._seconds)
-            due.clear()
-            self._send(least=self._batch if full and not self._closed else 1)
+            try:
+                due.get(timeout=self._seconds)
+                least = self._batch
+            except Empty:
+                least = 1
+            self._send(least=1 if self._closed else least)
 
     def _send(self, *, least: int = 1) -> None:
         """Send batches, for as long as so many spans wait."""
@@ -153,7 +158,7 @@ class Destination:
     def close(self) -> None:
         """No more is taken or waited for; say how many spans never came to the exporter."""
         self._closed = True
-        self._due.set()
+        self._due.put(None)
         if left := self.lost - self._sent.lost:
             _log.warning(
                 "%d of %d spans were not sent to %s: there was no room in the queue, or no time at the end; raise OTEL_BSP_MAX_QUEUE_SIZE, "
@@ -196,7 +201,7 @@ class _Counted(SpanExporter):
             result = self._exporter.export(
                 spans if self._reads_light else [_readable(span) for span in spans]
             )
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: the thread that sends has to go on
             return self._refused(f"it raised {words(error)}", spans)
         if result is SpanExportResult.FAILURE:
             return self._refused("its own log may say why", spans)
@@ -218,7 +223,7 @@ class _Counted(SpanExporter):
         self.spared = True  # once is enough
         try:
             self._exporter.shutdown()
-        except Exception as error:
+        except BaseException as error:
             _log.warning("%s could not be shut down: it raised %s", self._name, words(error))
 
 
@@ -242,11 +247,20 @@ class Outlet(SpanProcessor):
 
     Attributes:
         newest: the span that came last.
+        ended: whether its provider was shut down since it was led anywhere.
     """
 
     def __init__(self) -> None:
         self.newest: SpanContext | None = None
+        self.ended = False
         self._to: tuple[Destination, ...] = ()
+        self.forked()
+        forget_in_forks(self)
+
+    def forked(self) -> None:
+        """In a fork's child: the parent's threads are not here, and so hold nothing."""
+        # Held while a span is handed on: who leads elsewhere knows afterwards that no span is on its way to where it led before.
+        self._leading = threading.RLock()
 
     @classmethod
     def of(cls, provider: TracerProvider) -> Outlet:
@@ -268,11 +282,13 @@ class Outlet(SpanProcessor):
 
     def lead_to(self, destinations: Sequence[Destination]) -> None:
         """Let spans that end from now on go there, and only there."""
-        self._to = tuple(destinations)
+        with self._leading:
+            self._to, self.ended = tuple(destinations), False
 
     def leave(self, destinations: Sequence[Destination]) -> None:
         """Lead there no longer; where it leads elsewhere already, it goes on doing so."""
-        self._to = tuple(each for each in self._to if each not in destinations)
+        with self._leading:
+            self._to = tuple(each for each in self._to if each not in destinations)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """A span begins: nothing to do."""
@@ -281,12 +297,14 @@ class Outlet(SpanProcessor):
         """A span has ended."""
         self.newest = span.context
         if span.context is not None and span.context.trace_flags.sampled:
-            for destination in self._to:
-                destination.take(span)
+            with self._leading:
+                for destination in self._to:
+                    destination.take(span)
 
     def shutdown(self) -> None:
         """The provider ends: send what is waiting."""
-        destinations, self._to = self._to, ()
+        with self._leading:
+            destinations, self._to, self.ended = self._to, (), True
         for destination in destinations:
             destination.shutdown()
 
@@ -301,9 +319,18 @@ _outlets: WeakKeyDictionary[object, Outlet] = WeakKeyDictionary()
 def at_once(actions: Sequence[Callable[[], object]], seconds: float) -> bool:
     """Do things that block, each in a thread of its own, and wait so long at most; whether all were done by then."""
     threads = [threading.Thread(target=action, name="looopy-observe", daemon=True) for action in actions]
-    for thread in threads:
-        thread.start()
+    for thread, action in zip(threads, actions, strict=True):
+        try:
+            thread.start()
+        except RuntimeError:  # as the program ends there are no new threads from Python 3.12 on, and sometimes there are too many
+            action()
     until = time.monotonic() + seconds
     for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+        if thread.ident is not None:
+            thread.join(bounded(until - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)
+
+
+def bounded(seconds: float) -> float:
+    """A time that can be waited for, whatever was asked for."""
+    return max(0.0, min(seconds, threading.TIMEOUT_MAX))

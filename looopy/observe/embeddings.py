@@ -4,24 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 
 from looopy.events import Failure
 from looopy.observe import attributes as a
+from looopy.observe.faults import Faults
 from looopy.observe.spans import Tracer, failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
 
 async def embedded(
     tracer: Tracer,
+    faults: Faults,
     embedder: Embedder,
     request: EmbedRequest,
     ask: Callable[[EmbedRequest], Awaitable[Embeddings]],
 ) -> Embeddings:
-    """Embed texts within a span. Neither the texts nor the vectors are on it."""
+    """Embed texts within a span, which is the current one meanwhile. Neither the texts nor the vectors are on it."""
+    try:
+        span, below_it = _begun(tracer, embedder, request)
+    except Exception as error:
+        faults.caught("texts were embedded unrecorded", error, lost=1)
+        return await ask(request)
+    here = trace.set_span_in_context(span)
+    token = otel.attach(here)
+    try:
+        answer = await ask(below_it)
+    except BaseException as error:  # also a cancel: the span must end
+        _say(faults, partial(_failed, span, Failure.of(error)))
+        raise
+    else:
+        _say(faults, partial(_answered, span, answer))
+        return answer
+    finally:
+        if otel.get_current() is here:  # else who gave this up did so from another context
+            otel.detach(token)
+        tracer.end_span(span)
+
+
+def _say(faults: Faults, what: Callable[[], None]) -> None:
+    try:
+        what()
+    except Exception as error:
+        faults.caught("a span could not say what became of texts that were embedded", error)
+
+
+def _begun(tracer: Tracer, embedder: Embedder, request: EmbedRequest) -> tuple[Span, EmbedRequest]:
+    """The span, and the request as it shall be made below it."""
     model = request.model or str(getattr(embedder, "model", ""))
     span = tracer.start_span(
         f"embeddings {model}" if model else "embeddings",
@@ -37,18 +70,16 @@ async def embedded(
             parent_span_id=trace.format_span_id(here.span_id),
             sampled=here.trace_flags.sampled,
         )
-    try:
-        answer = await ask(request)
-    except BaseException as error:  # also a cancel: the span must end
-        failure = Failure.of(error)
-        span.set_status(failed(failure))
-        span.set_attribute(a.ERROR, failure.type)
-        raise
-    else:
-        span.set_attributes(_found(answer))
-        return answer
-    finally:
-        tracer.end_span(span)
+    return span, request
+
+
+def _failed(span: Span, failure: Failure) -> None:
+    span.set_status(failed(failure))
+    span.set_attribute(a.ERROR, failure.type)
+
+
+def _answered(span: Span, answer: Embeddings) -> None:
+    span.set_attributes(_found(answer))
 
 
 def _known(embedder: Embedder, request: EmbedRequest, model: str) -> a.Attributes:

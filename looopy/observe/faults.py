@@ -28,7 +28,7 @@ class Faults:
     def forked(self) -> None:
         """In a fork's child: what was lost, the parent has lost."""
         self.lost = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the handler of a signal may come in between, and fail as well
 
     def caught(self, what: str, error: Exception, *, lost: int = 0) -> None:
         """An error was caught.

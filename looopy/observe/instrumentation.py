@@ -9,9 +9,11 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
@@ -19,9 +21,10 @@ from reactivex import Observable, Observer, abc
 
 from looopy import watcher
 from looopy.errors import MissingExtra
-from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
+from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
+from looopy.observe.destinations import bounded
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
@@ -49,10 +52,18 @@ _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
 
 
-_lock = threading.Lock()
+_building = threading.RLock()
+"""Held by who switches on, who imports much: nobody who switches off may wait for it."""
+
+_lock = threading.RLock()
+"""Held for a moment, by who switches on or off. The handler of a signal may come in between, on the same thread."""
+
 _newest: Instrumentation | None = None
 _under_way: set[_Watch] = set()
 """The runs that are recorded now, also those that began under an instrumentation that has given way."""
+
+_leaving: WeakSet[threading.Thread] = WeakSet()
+"""Send what those still have that have given way."""
 
 
 def instrument(
@@ -77,7 +88,8 @@ def instrument(
     `LANGFUSE_PUBLIC_KEY` and `LANGFUSE_SECRET_KEY` send to Langfuse. Spans are sent in batches by a thread of their own, and what is left at
     the end of the program. Whatever happens to them, no run notices; what is lost is said once, with the mend, to the logger `looopy.observe`.
 
-    A second call with the same arguments changes nothing. One with others takes the place of the first, whose spans are sent.
+    A second call with the same arguments changes nothing, and neither does the end of its `with`. One with others takes the place of the first,
+    whose spans are sent.
 
     Args:
         capture_content: whether prompts, answers, arguments and results go on the spans; left out, the variable
@@ -99,7 +111,7 @@ def instrument(
         meter_provider: the same for metrics. Where there is none, metrics are sent if OTLP is.
 
     Returns:
-        What can send all there is (`flush`), and switch recording off again (`shutdown`, or the end of a `with`).
+        What can send all there is (`flush`), and switch recording off again (`shutdown`, or the end of the first `with`).
 
     Raises:
         ConfigurationError: an argument or a variable cannot work; the message says which and the mend.
@@ -122,20 +134,21 @@ def instrument(
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
     )
-    with _lock:
+    with _building:
         before = _newest
-        if before is not None and before.options == options and not before.over:
+        if before is not None and before.options == options and before.asked_again():
             return before
-        new = Instrumentation(options, Pipeline(options))
+        new = Instrumentation(options, Pipeline(options, before and before.meters))
         if not (new.records or console or exporters is not None):
             _log.warning(
                 "instrument(): %s. There are only logs; console=True would also draw each run in the terminal",
                 why_off(),
             )
-        _newest = new
-        watcher.watch_with(new)
-    if before is not None:
-        before.give_way(new)
+        with _lock:
+            _newest = new
+            watcher.watch_with(new)
+        if before is not None:
+            before.give_way(new)
     return new
 
 
@@ -150,7 +163,9 @@ class Instrumentation:
     def __init__(self, options: Options, pipeline: Pipeline) -> None:
         self.options = options
         self.over = False
-        self._leaving = threading.Thread(target=self._leave, name="looopy-observe", daemon=True)
+        self._closing = threading.RLock()
+        self._closed = False
+        self._inside, self._kept = 0, False
         self._pipeline = pipeline
         self._spans = Spans(
             tracer=pipeline.tracer,
@@ -169,15 +184,32 @@ class Instrumentation:
         return f"<looopy.observe: {'off' if self.over else ' · '.join(where) or 'nowhere'}>"
 
     def __enter__(self) -> Self:
+        with _lock:
+            self._inside += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shutdown()
+        with _lock:
+            self._inside -= 1
+            last = not (self._inside or self._kept)
+        if last:
+            self.shutdown()
+
+    def asked_again(self) -> bool:
+        """Whether it is on, so that the same arguments ask for it. Where it was on outside of a `with`, the end of one leaves it on."""
+        with _lock:
+            self._kept = self._kept or not self._inside
+            return not (self.over or self._pipeline.ended)
 
     @property
     def records(self) -> bool:
         """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
         return bool(self._pipeline.where)
+
+    @property
+    def meters(self) -> LightMeters | None:
+        """What adds up the metrics, for who takes over; None where nothing does, or no longer."""
+        return None if self.over else self._pipeline.meters
 
     @property
     def delivered(self) -> int:
@@ -196,33 +228,32 @@ class Instrumentation:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether all of it was sent in that time, and no span was lost by it.
+            Whether all of it was sent in that time and taken, and so was what was sent since the last flush.
         """
         return self._pipeline.flush(timeout)
 
     def shutdown(self, timeout: float = _GOODBYE) -> None:
-        """Record nothing from now on, and send what is there; later calls do nothing. The spans of runs under way end here, and say so.
+        """Record nothing from now on, and send what is there; later calls only wait for that. The spans of runs under way end here, and say so.
 
         Args:
             timeout: seconds to wait at most; what is not sent by then is lost, and said.
         """
+        until = time.monotonic() + timeout
         with _lock:
             before, self.over = self.over, True
             if watcher.watcher() is self:
                 watcher.watch_with(None)
-        if before:
-            if self._leaving.is_alive():
-                self._leaving.join(timeout)
-            return
-        atexit.unregister(self.shutdown)
-        for watch in tuple(_under_way):
-            watch.end()
-        self._pipeline.shutdown(timeout)
+        if not before:
+            for watch in tuple(_under_way):
+                watch.end()
+        self._close(timeout)
+        for thread in tuple(_leaving):
+            thread.join(bounded(until - time.monotonic()))
 
     def forked(self) -> None:
         """In a fork's child: the runs under way are the parent's."""
-        global _lock  # noqa: PLW0603  as above
-        _lock = threading.Lock()
+        global _building, _lock
+        _building, _lock, self._closing = threading.RLock(), threading.RLock(), threading.RLock()
         _under_way.clear()
         if self._drawings is not None:
             self._drawings = _drawings(self.options.content)
@@ -236,11 +267,21 @@ class Instrumentation:
                 return
             self.over = True
             self._pipeline.give_way(new._pipeline)
-            self._leaving.start()
+        leaving = threading.Thread(target=self._close, args=(_GOODBYE,), name="looopy-observe", daemon=True)
+        leaving.start()
+        _leaving.add(leaving)
 
-    def _leave(self) -> None:
-        self._pipeline.shutdown(_GOODBYE)
-        atexit.unregister(self.shutdown)  # which waits for this
+    def _close(self, timeout: float) -> None:
+        """Send what is there, once; who comes second waits for the first, unless it interrupts that."""
+        if not self._closing.acquire(timeout=bounded(timeout)):
+            return
+        try:
+            if not self._closed:
+                self._closed = True
+                self._pipeline.shutdown(timeout)
+                atexit.unregister(self.shutdown)  # not before: the end of the program has to wait for this
+        finally:
+            self._closing.release()
 
     def watch(self, setup: Setup, state: LoopState, caller: Caller, /) -> Watched:
         """Take an execution in hand, just before its first event."""
@@ -248,15 +289,17 @@ class Instrumentation:
         try:
             spans = self._spans.of(setup, state, caller)
             watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
+            account = self._pipeline.account
+            url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
                 spans.end()
             return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
         _under_way.add(watch)
-        account = self._pipeline.account
-        url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
-        return Watched(plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url)
+        return Watched(
+            plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url, end=watch.end
+        )
 
     async def embed(
         self,
@@ -266,7 +309,7 @@ class Instrumentation:
         /,
     ) -> Embeddings:
         """Let texts be embedded, within a span."""
-        return await embedded(self._spans.tracer, embedder, request, ask)
+        return await embedded(self._spans.tracer, self._pipeline.faults, embedder, request, ask)
 
     def _folds(self, setup: Setup, state: LoopState, caller: Caller, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
@@ -355,10 +398,12 @@ class _Watch:
             except Exception as error:
                 self._faults.caught("an event could not be recorded", error)
 
-    def end(self) -> None:
-        """Nothing more will be seen of this run."""
+    def end(self, why: Exception | None = None) -> None:
+        """Nothing more will be seen of this run, because of an error where there is one."""
         _under_way.discard(self)
         folds, self._folds = self._folds, ()
+        if folds and why is not None:
+            self._spans.end(Failure.of(why))
         for fold in folds:
             try:
                 fold.end()

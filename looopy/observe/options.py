@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, words
 from looopy.observe.content import Content, Redaction
 
 if TYPE_CHECKING:
@@ -54,6 +54,13 @@ class Options:
                 raise ConfigurationError(f"instrument({argument}={given!r}): {rule}", argument=argument)
         content = Content(redact=self.redact, max_chars=self.max_content_chars)
         object.__setattr__(self, "content", content if _wanted(self.capture_content) else None)
+
+
+def misread(error: ValueError) -> ConfigurationError:
+    """What to say where OpenTelemetry's SDK can make nothing of one of its variables, which its error names."""
+    return ConfigurationError(
+        f"instrument(): OpenTelemetry cannot be set up as its variables say: {words(error)}; change the variable, or unset it"
+    )
 
 
 def _wanted(capture_content: bool | None) -> bool:

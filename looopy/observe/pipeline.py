@@ -13,6 +13,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
@@ -20,7 +21,7 @@ from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, TracerP
 
 from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
-from looopy.observe.options import Options
+from looopy.observe.options import Options, misread
 from looopy.observe.switches import disabled, sends_metrics, sends_traces, switched_off
 
 try:
@@ -56,15 +57,20 @@ _SCHEMA = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 class Pipeline:
     """Where the spans and the metrics of one `instrument` go.
 
+    Args:
+        options: what was asked for.
+        before: adds up the metrics until now; goes on where it would be made again just so.
+
     Attributes:
         faults: what was kept from runs.
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
         where: where spans and metrics go, each in words; empty for nowhere.
+        meters: what adds the metrics up, where it was made here and is to be closed here; else None.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, before: LightMeters | None = None) -> None:
         self.faults = Faults()
         self.account = _account(options)
         resource = _resource(options)
@@ -75,8 +81,9 @@ class Pipeline:
         self._attached = _langfuse(options, self.account, provider, self._destinations)
         self._outlet = Outlet.of(provider) if self._destinations or made else None
         self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
-        self.meter_provider, self._meters = _meters(options, resource)
+        self.meter_provider, self.meters = _meters(options, resource, before)
         self.where = tuple(self._where(theirs=there is not None))
+        self._told = 0
 
     def _where(self, *, theirs: bool) -> Iterator[str]:
         yield from (destination.name for destination in self._destinations)
@@ -85,7 +92,12 @@ class Pipeline:
         if theirs:
             yield "your tracer provider"
         if self.meter_provider is not None:
-            yield "metrics by OTLP" if self._meters else "your meter provider"
+            yield "metrics by OTLP" if self.meters else "your meter provider"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the program has shut the provider down, and with it what spans would go to."""
+        return self._outlet is not None and self._outlet.ended
 
     @property
     def delivered(self) -> int:
@@ -107,12 +119,17 @@ class Pipeline:
             self._outlet.lead_to(self._destinations)
 
     def flush(self, seconds: float) -> bool:
-        """Send what is waiting; whether all of it was sent in that time, and no span was lost."""
-        lost = self.lost
+        """Send what is waiting; whether all of it was sent in that time, and nothing was lost since the last flush."""
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
+        taken: list[bool] = []
         if self._attached is not None:
             flushing.append(self._attached.flush)
-        return self._at_once(flushing, self._meters and self._meters.flush, seconds) and self.lost == lost
+        meters = self.meters
+        in_time = self._at_once(
+            flushing, (lambda: taken.append(meters.flush(seconds))) if meters else None, seconds
+        )
+        before, self._told = self._told, sum(each.lost for each in self._counted)
+        return in_time and all(taken) and self._told == before
 
     def give_way(self, new: Pipeline) -> None:
         """Let the spans that are still open here end there."""
@@ -121,6 +138,8 @@ class Pipeline:
         for destination in self._destinations:
             if any(destination.exporter is each.exporter for each in new._destinations):
                 destination.spare()
+        if self.meters is new.meters:
+            self.meters = None
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
@@ -132,7 +151,7 @@ class Pipeline:
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]
         if self._attached is not None:
             closing.append(self._attached.shutdown)
-        self._at_once(closing, self._meters and self._meters.shutdown, seconds)
+        self._at_once(closing, self.meters and self.meters.shutdown, seconds)
         for destination in self._destinations:
             destination.close()
 
@@ -195,16 +214,22 @@ def _global() -> TracerProvider | None:
 
 
 _made: dict[tuple[object, ...], Provider] = {}
-"""The providers that were made here. One is never closed, only led elsewhere: it may be the program's global one."""
+"""The providers that were made here: the newest, and the program's global one. None is closed: it is only led elsewhere."""
 
 
 def _provider(resource: Resource, rate: float | None) -> Provider:
     """A provider for such spans; the first one becomes the global one."""
     key = (tuple(sorted(resource.attributes.items(), key=str)), rate, os.environ.get("OTEL_TRACES_SAMPLER"))
     if key not in _made:
-        _made[key] = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+        try:
+            made = Provider(resource, None if rate is None else ParentBased(TraceIdRatioBased(rate)))
+        except ValueError as error:
+            raise misread(error) from error
         if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-            trace.set_tracer_provider(_made[key])
+            trace.set_tracer_provider(made)
+        for old in [old for old, provider in _made.items() if provider is not trace.get_tracer_provider()]:
+            del _made[old]  # whoever still has open spans of it keeps it as long
+        _made[key] = made
     return _made[key]
 
 
@@ -246,8 +271,10 @@ def _named(account: Account) -> str:
     return f"Langfuse at {account.base_url}"
 
 
-def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
-    """Who takes the metrics, and what of it is to be closed, where it was made here."""
+def _meters(
+    options: Options, resource: Resource, before: LightMeters | None
+) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
+    """Who takes the metrics, and what of it is to be closed, where it was made here: those before, if they would be made just so."""
     if options.meter_provider is not None:
         return options.meter_provider, None
     there = metrics.get_meter_provider()
@@ -256,8 +283,14 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter
     if not sends_metrics():
         return None, None
     _check_exporter_of_metrics()
-    made = LightMeters(resource=resource)
+    key = (resource, tuple(item for item in sorted(os.environ.items()) if item[0].startswith("OTEL_")))
+    made = before if before is not None and _keys.get(before) == key else LightMeters(resource=resource)
+    _keys[made] = key
     return made, made
+
+
+_keys: WeakKeyDictionary[LightMeters, object] = WeakKeyDictionary()
+"""What the meters were made from that were made here."""
 
 
 def probe_metrics() -> tuple[bool, str]:

@@ -52,6 +52,8 @@ from looopy.watcher import Caller
 
 P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
+_ABANDONED = Failure(type="Abandoned", message="recording stopped before the run was over")
+_CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
 _REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
 
@@ -293,12 +295,11 @@ class RunSpans:
                 if not self._over:
                     fold(self, event)
 
-    def end(self) -> None:
-        """End what is open, since nobody will say any more how the run ended. From any thread."""
+    def end(self, failure: Failure = _ABANDONED) -> None:
+        """End what is open, since no event will say any more how the run ended. From any thread."""
         with self._lock:
             if not self._over:
-                said = "recording stopped before the run was over"
-                self._close(Failure(type="Abandoned", message=said), "canceled")
+                self._close(failure, "canceled" if failure.type in _CANCELING else "failed")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
@@ -372,12 +373,14 @@ class RunSpans:
             self._cost = (self._cost or 0.0) + event.cost
         if (chat := self._chat) is None:
             return
-        chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
-        if event.model and not self._asked_for:
-            chat.span.update_name(f"chat {event.model}")
-        if event.finish_reason != "interrupted":  # else the final status says why
-            chat.end()
-            self._chat = None
+        try:
+            chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
+            if event.model and not self._asked_for:
+                chat.span.update_name(f"chat {event.model}")
+        finally:
+            if event.finish_reason != "interrupted":  # else the final status says why
+                chat.end()
+                self._chat = None
 
     def _failed_attempt(self, event: LLMRetry) -> None:
         """A span for what has been tried: it began with the attempt and is over."""
@@ -389,9 +392,11 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(told(event.error, self._shown)))
-        self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
+        try:
+            span.set_status(failed(told(event.error, self._shown)))
+        finally:
+            self._spans.tracer.end_span(span, now)
 
     # -- the tools
 
@@ -408,12 +413,17 @@ class RunSpans:
         }
         tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
         tool.context = otel.set_value(_CALLED_FROM, (self._task_id, event.call_id), tool.context)
-        tool.say(sayings.tool, event, self._shown, self._described)
         self._tools[event.call_id] = tool
+        tool.say(sayings.tool, event, self._shown, self._described)
 
     def _end_tool(self, event: ToolComplete) -> None:
-        if (tool := self._tools.pop(event.call_id, None)) is None:
-            return
+        if (tool := self._tools.pop(event.call_id, None)) is not None:
+            try:
+                self._say_outcome(tool, event)
+            finally:
+                tool.end()
+
+    def _say_outcome(self, tool: OpenSpan, event: ToolComplete) -> None:
         if event.error is not None:
             tool.span.set_status(failed(told(event.error, self._shown, by_tool=True)))
             tool.span.set_attribute(a.ERROR, event.error.type)
@@ -421,28 +431,31 @@ class RunSpans:
                 tool.span.set_attributes(_CANCELED)
         elif self._shown is not None:
             tool.say(sayings.result, event, self._shown)
-        tool.end()
 
     def _waits(self, event: InputRequired) -> None:
         if (tool := self._tools.pop(event.call_id, None)) is not None:
-            tool.span.set_attribute(a.STATUS, "input-required")
-            tool.end()
+            try:
+                tool.span.set_attribute(a.STATUS, "input-required")
+            finally:
+                tool.end()
 
     # -- the end
 
     def _end(self, event: StatusUpdate) -> None:
         if not event.final:
             return
-        self._root.say(
-            sayings.ending,
-            event,
-            self._shown,
-            answered=self._answer,
-            used=self._usage,
-            cost=self._cost,
-            iterations=self._iterations,
-        )
-        self._close(event.error, event.status.state)
+        try:
+            self._root.say(
+                sayings.ending,
+                event,
+                self._shown,
+                answered=self._answer,
+                used=self._usage,
+                cost=self._cost,
+                iterations=self._iterations,
+            )
+        finally:
+            self._close(event.error, event.status.state)
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
@@ -450,12 +463,16 @@ class RunSpans:
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
-            if failure is not None and status is not None:
-                each.span.set_status(status)
-                each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
-                if state == "canceled":
-                    each.span.set_attributes(_CANCELED)
-            each.end()
+            try:
+                if failure is not None and status is not None:
+                    each.span.set_status(status)
+                    each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
+                    if state == "canceled":
+                        each.span.set_attributes(_CANCELED)
+            except Exception as error:
+                self.faults.caught("a span could not say how it ended", error)
+            finally:
+                each.end()
         self._tools.clear()
         self._chat = self._iteration = None
 

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import cast
 
 from opentelemetry import trace
@@ -113,8 +114,13 @@ class CarefulTracer:
         try:
             span.end(end_time)
         except Exception as error:
-            passed = self._outlet is None or self._outlet.newest is span.get_span_context()
-            self._faults.caught("a span could not be ended as it should", error, lost=0 if passed else 1)
+            lost = 0 if self._outlet is None or self._has_passed(span) else 1
+            self._faults.caught("a span could not be ended as it should", error, lost=lost)
+
+    def _has_passed(self, span: Span) -> bool:
+        with suppress(Exception):  # a span that cannot end may not know what it is either
+            return self._outlet is not None and self._outlet.newest is span.get_span_context()
+        return False
 
 
 class LightTracer:

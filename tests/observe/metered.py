@@ -23,7 +23,8 @@ class Metered:
 
     def __init__(self) -> None:
         self.reader = InMemoryMetricReader()
-        self.instruments = Instruments(MeterProvider([self.reader]))
+        self.provider = MeterProvider([self.reader])
+        self.instruments = Instruments(self.provider)
 
     def run(self, **options: Any) -> RunMeter:
         return self.instruments.run(agent="clerk", provider="litellm", **options)

@@ -73,3 +73,23 @@ def test_runs_leave_no_object_no_memory_no_thread_and_no_file_behind(provider: s
     objects, blocks, threads, files = literal_eval(out)
     assert (objects, threads, files) == ({}, 0, 0)
     assert blocks < RUNS  # of memory; a span that stays has dozens of them
+
+
+def test_of_the_providers_that_were_made_only_the_newest_and_the_global_one_are_kept() -> None:
+    out, err = ran(
+        """
+        import gc
+        from looopy.observe.tracer import Provider
+        from observe.watched import Keeps
+
+        for number in (1, 2, 3, 4, 2):
+            with instrument(exporters=[keeps := Keeps()], release=f"r{number}") as recording:
+                asyncio.run(answer())
+            tell(len(keeps.names))
+        del recording
+        gc.collect()
+        alive = [each.resource.attributes["service.version"] for each in gc.get_objects() if type(each) is Provider]
+        tell(sorted(alive))
+        """
+    )
+    assert (out, err) == ("6\n" * 5 + "['r1', 'r2']\n", "")
