@@ -7,7 +7,6 @@ looopy's own outlet listens to the provider and no limit of the SDK is set; else
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -39,10 +38,7 @@ from looopy.observe.destinations import Outlet
 from looopy.observe.faults import Faults
 from looopy.observe.spans import MakesSpans
 
-_log = logging.getLogger("looopy.observe")
-_working = threading.RLock()
-"""Held while attributes are worked out: two exporters may want those of the same span at once."""
-
+_UNSAID = "something could not be said of a span; the rest of it is sent"
 _LIMITS = (
     "OTEL_SDK_DISABLED",
     "OTEL_ATTRIBUTE_COUNT_LIMIT",
@@ -61,12 +57,14 @@ class Provider(TracerProvider):
         outlet: where its spans go.
         takes_all: whether its sampler takes every trace that begins here.
         light: whether it may: nobody else listens, and the environment sets no limit.
+        faults: what could not be said of its light spans.
     """
 
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         super().__init__(sampler, resource, shutdown_on_exit=False)
         self.outlet = Outlet.of(self)
         self.takes_all = self.sampler is DEFAULT_ON
+        self.faults = Faults()
         self.light = not any(os.environ.get(name, "").strip() for name in _LIMITS)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -179,6 +177,8 @@ class LightTracer:
         span.instrumentation_scope = self._scope
         span.provider = provider
         span.said = [lambda: attributes] if attributes else []
+        span.known = {}
+        span.working = threading.RLock()
         return span
 
 
@@ -203,7 +203,10 @@ class LightSpan(Span):
     instrumentation_scope: InstrumentationScope
     provider: Provider
     said: list[Callable[[], Mapping[str, AttributeValue]]]
-    known: Mapping[str, AttributeValue] | None = None
+    known: dict[str, AttributeValue]
+    working: threading.RLock
+    """Held while attributes are worked out: two exporters may want them at once. Each span has its own, so that no open one waits for another, and
+    none that a fork's child can see is held by a thread that is not there."""
 
     def end(self, end_time: int | None = None) -> None:
         """It is over; later calls do nothing."""
@@ -218,19 +221,18 @@ class LightSpan(Span):
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
-        """All that was said; worked out once, by whoever asks first."""
-        with _working:
-            if self.known is None:
-                known: dict[str, AttributeValue] = {}
-                for say in self.said:
-                    try:
-                        known.update(say())
-                    except Exception:
-                        _log.exception(
-                            "something could not be said of the span %r; the rest of it is sent", self.name
-                        )
-                self.known = known
-                self.said = []
+        """All that was said so far; each thing worked out once, by whoever asks first."""
+        with self.working:
+            if self.said:
+                self.known = dict(self.known)  # what somebody has read stays as it was read
+            while self.said:
+                say = self.said.pop(0)
+                try:
+                    new = say()
+                except Exception as error:
+                    self.provider.faults.caught(_UNSAID, error)
+                else:
+                    self.known.update(new)
             return self.known
 
     def readable(self) -> ReadableSpan:
