@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
@@ -32,7 +34,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from looopy.errors import words
+from looopy.errors import redact, words
 from looopy.observe.attributes import Value
 from looopy.observe.destinations import Outlet
 from looopy.observe.faults import Faults
@@ -268,22 +270,24 @@ class LightSpan(Span):
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""
-        self.later(lambda: {key: value})
+        kept = BoundedAttributes(immutable=False)
+        kept[key] = value  # by itself, since the SDK cleans the key of a single one less
+        self.later(lambda: kept)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Write several attributes."""
-        kept = dict(attributes)
+        """Write several attributes, as they are now."""
+        kept = _cleaned(attributes)
         self.later(lambda: kept)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Say what happened within it."""
         if self.end_time is None:
-            self.events = (*self.events, Event(name, attributes, timestamp))
+            self.events = (*self.events, Event(name, _cleaned(attributes), timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Say what else it belongs to."""
-        if self.end_time is None:
-            self.links = (*self.links, Link(context, attributes))
+        if self.end_time is None and (context.is_valid or context.trace_state or attributes):
+            self.links = (*self.links, Link(context, _cleaned(attributes)))
 
     def update_name(self, name: str) -> None:
         """Give it another name."""
@@ -306,9 +310,17 @@ class LightSpan(Span):
         escaped: bool = False,
     ) -> None:
         """Say that an exception happened within it."""
+        kind = type(exception)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         about: dict[str, AttributeValue] = {
-            "exception.type": type(exception).__qualname__,
+            "exception.type": module + kind.__qualname__,
             "exception.message": words(exception),
+            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**about, **(attributes or {})}, timestamp)
+
+
+def _cleaned(attributes: Attributes) -> Mapping[str, AttributeValue]:
+    """A copy of what somebody writes, of that alone which an exporter can send: as the SDK does it, with its words where it leaves something out."""
+    return BoundedAttributes(attributes=attributes)

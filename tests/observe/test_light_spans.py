@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import reactivex as rx
 from opentelemetry import trace
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
 from looopy import Message
 from looopy.events import LLMEvent, LLMResponse
@@ -18,9 +22,11 @@ from looopy.observe import instrument
 from looopy.ports import LLMRequest
 from looopy.testing import calls, says
 from observe.children import ran
-from observe.watched import agent, answer, each_provider, light, said
+from observe.watched import SPANS, agent, answer, each_provider, light, said, sdk
 
 __all__ = ["said"]  # a fixture
+
+ELSEWHERE = SpanContext(1, 2, is_remote=True)
 
 
 async def written(provider: Any, write: Callable[[Any], object], **options: Any) -> Any:
@@ -132,3 +138,72 @@ class Plug:
 
     def call(self, request: LLMRequest) -> rx.Observable[LLMEvent]:
         return rx.of(*self.events)
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+def writes(span: Any) -> None:
+    """What people write, well and badly."""
+    items: Any = ["a", 2, [True]]
+    span.set_attribute("items", items)
+    items.append("too late")
+    span.set_attribute("object", {"x": object(), "y": Path("/tmp")})
+    span.set_attribute("nothing", None)
+    span.set_attribute(5, "a number is no key")
+    span.set_attributes({"many": items, "": "no key either", "bytes": b"\x00"})
+    span.add_event("event", {"nothing": None, "object": Path("/tmp"), "items": items})
+    span.add_event("bare", timestamp=7)
+    span.add_link(ELSEWHERE, {"items": items})
+    span.add_link(INVALID_SPAN_CONTEXT)
+    items.append("too late again")
+    span.update_name("execute_tool tool")
+
+
+async def test_what_others_write_on_it_is_cleaned_and_copied_as_on_a_span_of_the_sdk() -> None:
+    spans = [await written(provider, writes) for provider in (light(), sdk())]
+
+    def own(span: Any) -> tuple[object, ...]:
+        mine = {k: v for k, v in span.attributes.items() if not str(k).startswith(("gen_ai.", "looopy."))}
+        events = [(event.name, dict(event.attributes)) for event in span.events]
+        return mine, events, [(link.context, dict(link.attributes)) for link in span.links]
+
+    assert own(spans[0]) == own(spans[1])
+    assert own(spans[0])[0]["items"] == ("a", 2, (True,))
+    assert spans[0].events[1].timestamp == 7
+
+
+async def test_a_value_that_no_exporter_can_write_costs_no_batch(said) -> None:
+    out = io.StringIO()
+    with instrument(exporters=[ConsoleSpanExporter(out=out)], tracer_provider=light()) as recording:
+
+        def tool() -> None:
+            trace.get_current_span().set_attribute("object", {"x": object()})  # pyright: ignore[reportArgumentType]
+
+        await answer(agent(calls("tool"), says("5"), tools=[tool]))
+        assert recording.flush()
+        assert (recording.delivered, recording.lost) == (SPANS, 0)
+    assert said() == []
+
+
+class Mine(Exception):  # noqa: N818
+    """An error of a module."""
+
+
+def records(span: Any) -> None:
+    for error in (KeyError("k"), Mine("my key is sk-1234567890abcdef1234")):
+        try:
+            raise error
+        except Exception as caught:  # noqa: BLE001
+            span.record_exception(caught, {"more": "of it"}, 7)
+
+
+async def test_an_exception_is_recorded_as_on_a_span_of_the_sdk_but_without_credentials() -> None:
+    light_one, sdk_one = [
+        [(event.name, event.timestamp, dict(event.attributes)) for event in span.events]
+        for span in [await written(provider, records) for provider in (light(), sdk())]
+    ]
+    sdk_one[0][2]["exception.message"] = "KeyError('k')"  # of a key alone nobody could tell what it is
+    for _, _, attributes in sdk_one:
+        for name in ("exception.message", "exception.stacktrace"):
+            attributes[name] = attributes[name].replace("sk-1234567890abcdef1234", "***")
+    assert light_one == sdk_one
+    assert light_one[1][2]["exception.type"] == f"{Mine.__module__}.Mine"
