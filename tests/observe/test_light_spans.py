@@ -184,7 +184,7 @@ async def test_a_value_that_no_exporter_can_write_costs_no_batch(said) -> None:
     assert said() == []
 
 
-class Mine(Exception):  # noqa: N818
+class Mine(Exception):
     """An error of a module."""
 
 
