@@ -33,6 +33,7 @@ from looopy.events import (
 )
 from looopy.messages import Usage
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
+from looopy.observe.shown import tool_name
 
 FIELDS = (
     "event",
@@ -107,12 +108,13 @@ class RunLog:
                 self._answered(event)
             case ToolStart():
                 self._started[event.call_id] = event.timestamp
-                self._log(logging.DEBUG, event, "tool %r begins", event.tool_name)
+                self._log(logging.DEBUG, event, "tool %r begins", tool_name(event.tool_name))
             case ToolComplete():
                 self._tool_over(event)
             case InputRequired():
                 self._started.pop(event.call_id, None)
-                self._log(logging.INFO, event, "tool %r asks for a %s", event.tool_name, event.input_type)
+                name = tool_name(event.tool_name)
+                self._log(logging.INFO, event, "tool %r asks for a %s", name, event.input_type)
             case InputReceived():
                 self._begin(event, "run goes on")
                 self._log(logging.DEBUG, event, "an answer came")
@@ -211,7 +213,9 @@ class RunLog:
             return
         told = f"{how}, {event.error.type}" if event.error else how
         measures = _measures(how, seconds, error=event.error)
-        self._log(level, event, "tool %r ended: %s, %.2f s", event.tool_name, told, seconds, **measures)
+        known = event.error is None or event.error.type != "UnknownTool"
+        name = tool_name(event.tool_name) if known else "_unknown"
+        self._log(level, event, "tool %r ended: %s, %.2f s", name, told, seconds, tool_name=name, **measures)
 
     def _log(self, level: int, event: Event, what: str, *args: object, **measures: object) -> None:
         if not logger.isEnabledFor(level):
@@ -222,7 +226,7 @@ class RunLog:
             "task_id": event.task_id,
             "context_id": event.context_id,
             "call_id": getattr(event, "call_id", ""),
-            "tool_name": getattr(event, "tool_name", ""),
+            "tool_name": tool_name(name) if (name := getattr(event, "tool_name", "")) else "",
             "model": getattr(event, "model", ""),
             **measures,
         }

@@ -50,6 +50,20 @@ def short(name: str) -> str:
     return text(name, _LABEL)
 
 
+def tool_name(name: str) -> str:
+    """The name of a tool; `_unknown` for what can be none, since models make names up, of whatever they were told."""
+    return _tool_name(name) if len(name) <= _LABEL else _UNKNOWN
+
+
+@lru_cache(maxsize=1_024)
+def _tool_name(name: str) -> str:
+    return name if _TOOL.fullmatch(name) and redact(name) == name else _UNKNOWN
+
+
+_UNKNOWN = "_unknown"
+_TOOL = re.compile(r"[\w.:/-]+", re.ASCII)
+
+
 def label(name: str) -> str:
     """As `short`, as a JSON string."""
     return _label(name) if len(name) <= _LABEL else quoted(short(name))

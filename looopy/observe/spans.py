@@ -44,6 +44,7 @@ from looopy.observe import attributes as a
 from looopy.observe import sayings
 from looopy.observe.content import Content
 from looopy.observe.faults import Faults
+from looopy.observe.shown import tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
@@ -397,12 +398,13 @@ class RunSpans:
         return tool, tool.within() if tool else copy_context()
 
     def _begin_tool(self, event: ToolStart) -> None:
+        name = tool_name(event.tool_name)
         attributes: a.Attributes = {
             **self._common,
             a.OPERATION: "execute_tool",
-            a.TOOL: event.tool_name,
+            a.TOOL: name,
         }
-        tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool = self._open(f"execute_tool {name}", self._around, attributes)
         tool.say(sayings.tool, event, self._shown, self._described)
         self._tools[event.call_id] = tool
 
@@ -414,6 +416,9 @@ class RunSpans:
             shown = event.error if self._shown is not None else replace(event.error, message="")
             tool.span.set_status(failed(self._fit(shown)))
             tool.span.set_attribute(a.ERROR, event.error.type)
+            if event.error.type == "UnknownTool":  # nor is a name that looks like one
+                tool.span.update_name("execute_tool _unknown")
+                tool.span.set_attribute(a.TOOL, "_unknown")
             if event.error.type == TaskCanceled.__name__:
                 tool.span.set_attributes(_CANCELED)
         elif self._shown is not None:
