@@ -1,8 +1,8 @@
 """Logs of runs: a fold of each run's events into records of the standard library's logger `looopy.run`.
 
 Silent until the program configures logging: nothing is printed, also no warning. What is said in a conversation is never logged: no prompt,
-no argument, no result, and of a tool that failed only the kind of its error, whose text may quote them. What ended a run early is told in one
-line, without credentials.
+no argument, no result. Errors of tools, servers and plugs may quote them, so of what failed only its kind is told, and looopy's own words for it,
+in one line and without credentials.
 
 Each record has the attributes named in `FIELDS`, and those in `MEASURES` where something was measured, for formatters that write JSON.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from looopy.errors import LimitExceeded, redact
+from looopy.errors import LimitExceeded
 from looopy.events import (
     BLANK,
     ContentDelta,
@@ -32,6 +32,7 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.messages import Usage
+from looopy.observe import reasons
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
 from looopy.observe.shown import tool_name
 
@@ -154,8 +155,8 @@ class RunLog:
         if error is None:
             self._log(level, event, "run %s: %s, %s", told, calls, spent, **measures)
         else:
-            why = _line(error)
-            self._log(level, event, "run %s: %s, %s; %s: %s", told, calls, spent, error.type, why, **measures)
+            why = reasons.told(error)
+            self._log(level, event, "run %s: %s, %s; %s", told, calls, spent, why, **measures)
 
     # -- its calls
 
@@ -174,14 +175,13 @@ class RunLog:
         self._log(
             logging.WARNING,
             event,
-            "model call %d: request %d failed, asks %s in %.2f s; %s: %s",
+            "model call %d: request %d failed, asks %s in %.2f s; %s",
             self._fields["iteration"],
             event.attempt,
             whom,
             event.seconds,
-            event.error.type,
-            _line(event.error),
-            error_type=event.error.type,
+            reasons.told(event.error),
+            error_type=reasons.kind(event.error),
         )
 
     def _answered(self, event: LLMResponse) -> None:
@@ -211,7 +211,7 @@ class RunLog:
         level = logging.WARNING if how == "failed" else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        told = f"{how}, {event.error.type}" if event.error else how
+        told = f"{how}, {reasons.kind(event.error)}" if event.error else how
         measures = _measures(how, seconds, error=event.error)
         known = event.error is None or event.error.type != "UnknownTool"
         name = tool_name(event.tool_name) if known else "_unknown"
@@ -240,11 +240,6 @@ def _level(error: Failure | None) -> int:
     return logging.WARNING if error.type == LimitExceeded.__name__ else logging.ERROR
 
 
-def _line(error: Failure) -> str:
-    """What an error says, in one line and without credentials: a plug's own `Failure` may have both."""
-    return " ".join(redact(error.message).split())
-
-
 def _spent(seconds: float, usage: Usage | None, cost: float | None) -> str:
     """Time, tokens and money, as far as they are known."""
     tokens = f", {usage.input_tokens} + {usage.output_tokens} tokens" if usage else ""
@@ -261,6 +256,6 @@ def _measures(
     cost: float | None = None,
 ) -> dict[str, object]:
     """The values of `MEASURES`, in their order."""
-    kind = error.type if error else ""
+    kind = reasons.kind(error) if error else ""
     tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
     return dict(zip(MEASURES, (how, kind, seconds, *tokens, cost), strict=True))

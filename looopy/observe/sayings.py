@@ -12,6 +12,7 @@ from looopy.events import LLMResponse, LLMRetry, StatusUpdate, Task, ToolComplet
 from looopy.messages import JSON, Message, Usage, render
 from looopy.observe import attributes as a
 from looopy.observe.content import Transcript
+from looopy.observe.reasons import kind
 from looopy.ports import LLMRequest
 
 
@@ -89,7 +90,7 @@ def attempt(event: LLMRetry) -> a.Attributes:
         a.ATTEMPT_MODEL: event.model,
         a.NEXT_MODEL: event.next_model,
         a.DELAY: event.seconds,
-        a.ERROR: event.error.type,
+        a.ERROR: kind(event.error),
     }
 
 

@@ -42,8 +42,9 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
-from looopy.observe.content import Content
+from looopy.observe.content import Content, Transcript
 from looopy.observe.faults import Faults
+from looopy.observe.reasons import ABANDONED, kind, told
 from looopy.observe.shown import tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
@@ -295,7 +296,7 @@ class RunSpans:
         with self._lock:
             if not self._over:
                 said = "recording stopped before the run was over"
-                self._close(Failure(type="Abandoned", message=said), "canceled")
+                self._close(Failure(type=ABANDONED, message=said), "canceled")
 
     def _open(
         self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
@@ -386,7 +387,7 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(self._fit(event.error)))
+        span.set_status(failed(event.error, self._shown))
         self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -414,8 +415,8 @@ class RunSpans:
         if event.error is not None:
             # What a tool says of its failure is a result that the model reads, so it is content too.
             shown = event.error if self._shown is not None else replace(event.error, message="")
-            tool.span.set_status(failed(self._fit(shown)))
-            tool.span.set_attribute(a.ERROR, event.error.type)
+            tool.span.set_status(failed(shown, self._shown))
+            tool.span.set_attribute(a.ERROR, kind(event.error))
             if event.error.type == "UnknownTool":  # nor is a name that looks like one
                 tool.span.update_name("execute_tool _unknown")
                 tool.span.set_attribute(a.TOOL, "_unknown")
@@ -448,22 +449,18 @@ class RunSpans:
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = failed(self._fit(failure)) if failure else None
+        status = failed(failure, self._shown) if failure else None
         for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
             if each is None:
                 continue
             if failure is not None and status is not None:
                 each.span.set_status(status)
-                each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
+                each.span.set_attributes({a.ERROR: kind(failure), a.STATUS: state})
                 if state == "canceled":
                     each.span.set_attributes(_CANCELED)
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
-
-    def _fit(self, failure: Failure) -> Failure:
-        shown = self._shown
-        return failure if shown is None else replace(failure, message=shown.failure(failure.message))
 
     _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
         Task: _asked,
@@ -501,7 +498,13 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
-def failed(failure: Failure) -> Status:
-    """The status of what failed: backends show its description, and hardly any reads exceptions."""
-    said = f"{failure.type}: {failure.message}" if failure.message else failure.type
-    return Status(StatusCode.ERROR, said)
+def failed(failure: Failure, shown: Transcript | None = None) -> Status:
+    """The status of what failed: backends show its description, and hardly any reads exceptions.
+
+    Args:
+        failure: why.
+        shown: writes the failure's own words; None where they may not be shown, since they may quote what was said.
+    """
+    if shown is None or not failure.message:
+        return Status(StatusCode.ERROR, told(failure))
+    return Status(StatusCode.ERROR, f"{kind(failure)}: {shown.failure(failure.message)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,9 +12,13 @@ import reactivex as rx
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from looopy import LooopyError
+from looopy import LiteLLMProvider, LooopyError, Output
+from looopy.errors import ModelRejected
+from looopy.events import LLMEvent
 from looopy.observe import instrument
-from looopy.testing import calls, says
+from looopy.ports import LLMRequest
+from looopy.providers.transport import HTTP
+from looopy.testing import ScriptedModel, ScriptedServer, calls, cuts, fails, says
 from observe.watched import agent, answer, each_provider
 
 SAID = "Ada is ill"
@@ -26,7 +31,9 @@ class Watched:
     def __init__(self, spans: tuple[ReadableSpan, ...], log: list[logging.LogRecord]) -> None:
         self.spans = spans
         self.lines = [record.getMessage() for record in log]
-        self.everything = repr([(span.name, span.status.description, dict(span.attributes or {})) for span in spans])
+        self.everything = repr(
+            [(span.name, span.status.description, dict(span.attributes or {})) for span in spans]
+        )
         self.everything += repr([vars(record) for record in log])
 
     def statuses(self) -> dict[str, str | None]:
@@ -46,9 +53,9 @@ def watched(caplog: pytest.LogCaptureFixture):
 
     async def watched(provider: Any, clerk: Any, *, capture_content: bool = False, **asked: Any) -> Watched:
         spans = InMemorySpanExporter()
-        with instrument(exporters=[spans], tracer_provider=provider(), capture_content=capture_content):
-            with suppress(LooopyError, RuntimeError):
-                await answer(clerk, **asked)
+        recording = instrument(exporters=[spans], tracer_provider=provider(), capture_content=capture_content)
+        with recording, suppress(LooopyError, RuntimeError):
+            await answer(clerk, **asked)
         return Watched(spans.get_finished_spans(), [r for r in caplog.records if r.name == "looopy.run"])
 
     return watched
@@ -73,3 +80,79 @@ async def test_a_made_up_name_that_looks_like_one_is_seen_only_by_who_asks_for_e
     assert [line for line in seen.lines if "Ada" in line] == ["tool 'Ada_is_ill' begins"]
     assert [span.name for span in seen.spans if "Ada" in repr((span.name, span.attributes))] == []
     assert seen.named("execute_tool").name == "execute_tool _unknown"
+
+
+# --------------------------------------------------------------------------------------------------------- words of errors
+class Plug:
+    """A model that says what it is made with."""
+
+    model = "gpt-4o"
+
+    def __init__(self, *events: LLMEvent, error: Exception | None = None) -> None:
+        self.events = events
+        self.error = error
+
+    def call(self, request: LLMRequest) -> rx.Observable[LLMEvent]:
+        return rx.throw(self.error) if self.error else rx.of(*self.events)
+
+
+def proxy(*script: Any) -> LiteLLMProvider:
+    server = ScriptedServer(*script)
+    return LiteLLMProvider("http://proxy:4000", "gpt-4o", api_key=None, transport=HTTP(server.transport()))
+
+
+def broken() -> None:
+    raise LookupError(f"no record of {SAID}, {KEY}")
+
+
+ASKED = "LiteLLM API error: HTTP {} from http://proxy:4000/v1/chat/completions for model 'gpt-4o'"
+ENDINGS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "a tool that ends the task": (
+        lambda: {
+            "llm_provider": ScriptedModel(calls("broken"), name="gpt-4o"),
+            "tools": [broken],
+            "on_tool_error": "raise",
+        },
+        "ToolFailed: the tool 'broken' raised LookupError",
+    ),
+    "a model that raises": (
+        lambda: {"llm_provider": Plug(error=RuntimeError(f"cannot parse {SAID}, {KEY}"))},
+        "RuntimeError",
+    ),
+    "a model that raises as looopy does": (
+        lambda: {"llm_provider": Plug(error=ModelRejected(f"HTTP 400 for {SAID}: {KEY}"))},
+        "ModelRejected",
+    ),
+    "a server that refuses": (
+        lambda: {"llm_provider": proxy(fails(400, f"invalid message: {SAID} {KEY}"))},
+        f"ModelRejected: {ASKED.format(400)}",
+    ),
+    "a server without the model": (
+        lambda: {"llm_provider": proxy(fails(404, f"model_not_found: {SAID} {KEY}"))},
+        "UnknownModel: LiteLLM API error: the proxy at http://proxy:4000 has no model 'gpt-4o' (HTTP 404)",
+    ),
+    "a server that breaks off": (
+        lambda: {"llm_provider": proxy(says("Hel") + cuts())},
+        "StreamBroken: LiteLLM API error: the answer of model 'gpt-4o' from http://proxy:4000/v1/chat/completions broke off after 1 event",
+    ),
+    "an answer that does not fit": (
+        lambda: {"llm_provider": ScriptedModel(says(SAID)), "output_type": Output(int, retries=0)},
+        "OutputInvalid: the answer does not fit int",
+    ),
+    "a limit": (
+        lambda: {"llm_provider": ScriptedModel(calls("add", a=1, b=2)), "max_iterations": 1},
+        "LimitExceeded: run stopped by max_iterations=1: 1 model calls and no final answer; raise the limit, or go on from the partial result in error.result",
+    ),
+}
+
+
+@each_provider
+@pytest.mark.parametrize("what", ENDINGS)
+async def test_what_ends_a_run_is_told_in_looopys_own_words_alone(watched, provider, what: str) -> None:
+    made, status = ENDINGS[what]
+    options = made()
+    output_type = options.pop("output_type", str)
+    seen = await watched(provider, agent(**options), output_type=output_type)
+    assert seen.leaks(SAID, KEY) == []
+    assert seen.statuses()["invoke_agent clerk"] == seen.statuses()["agent.iteration"] == status
+    assert seen.lines[-1].partition("; ")[2] == status
