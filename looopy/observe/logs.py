@@ -34,7 +34,7 @@ from looopy.events import (
 from looopy.messages import Usage
 from looopy.observe import reasons
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
-from looopy.observe.shown import tool_name
+from looopy.observe.shown import short, tool_name
 
 FIELDS = (
     "event",
@@ -171,7 +171,7 @@ class RunLog:
         self._called = event.timestamp + timedelta(seconds=event.seconds)
         if not logger.isEnabledFor(logging.WARNING):
             return
-        whom = "again" if event.next_model == event.model else event.next_model
+        whom = "again" if event.next_model == event.model else short(event.next_model)
         self._log(
             logging.WARNING,
             event,
@@ -225,9 +225,9 @@ class RunLog:
             "event": event.kind,
             "task_id": event.task_id,
             "context_id": event.context_id,
-            "call_id": getattr(event, "call_id", ""),
+            "call_id": short(getattr(event, "call_id", "")),
             "tool_name": tool_name(name) if (name := getattr(event, "tool_name", "")) else "",
-            "model": getattr(event, "model", ""),
+            "model": short(getattr(event, "model", "")),
             **measures,
         }
         logger.log(level, what, *args, extra=extra)

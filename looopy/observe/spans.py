@@ -45,7 +45,7 @@ from looopy.observe import sayings
 from looopy.observe.content import Content, Transcript
 from looopy.observe.faults import Faults
 from looopy.observe.reasons import ABANDONED, kind, told
-from looopy.observe.shown import tool_name
+from looopy.observe.shown import short, tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
@@ -215,8 +215,9 @@ class RunSpans:
         self._spans = spans
         self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
+        agent = short(state.agent_id)
         self._common: a.Attributes = {
-            a.AGENT_NAME: state.agent_id,
+            a.AGENT_NAME: agent,
             a.CONVERSATION: state.context_id,
             a.TASK: state.task_id,
         }
@@ -225,21 +226,19 @@ class RunSpans:
         session = state.session_id or above.get(a.SESSION) or above.get(a.CONVERSATION)
         if session and session != state.context_id:
             self._common[a.SESSION] = session
-        if user := state.user_id or above.get(a.USER):
+        if user := short(state.user_id) or above.get(a.USER):
             self._common[a.USER] = user
-        if tags := state.tags or above.get(a.TAGS):
+        if tags := tuple(map(short, state.tags)) or above.get(a.TAGS):
             self._common[a.TAGS] = tags
         model = str(getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
             a.PROVIDER: a.provider_name(model),
-            a.AGENT_ID: state.agent_id,
+            a.AGENT_ID: agent,
         }
         if model:
             self._agent[a.MODEL] = model
-        self._root = self._open(
-            f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
-        )
+        self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
@@ -372,7 +371,7 @@ class RunSpans:
             return
         chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
         if event.model and not self._asked_for:
-            chat.span.update_name(f"chat {event.model}")
+            chat.span.update_name(f"chat {short(event.model)}")
         if event.finish_reason != "interrupted":  # else the final status says why
             chat.end()
             self._chat = None
@@ -382,7 +381,7 @@ class RunSpans:
         if self._chat is None:
             return
         now = time.time_ns()
-        name = f"attempt {event.model}" if event.model else "attempt"
+        name = f"attempt {short(event.model)}" if event.model else "attempt"
         attributes: a.Attributes = {**self._common, **sayings.attempt(event)}
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began

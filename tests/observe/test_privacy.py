@@ -12,12 +12,14 @@ import reactivex as rx
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from looopy import LiteLLMProvider, LooopyError, Output
+from looopy import LiteLLMProvider, LooopyError, Message, Output
 from looopy.errors import ModelRejected
-from looopy.events import LLMEvent
+from looopy.events import Failure, LLMEvent, LLMResponse, LLMRetry, ToolComplete
+from looopy.messages import ToolCall
 from looopy.observe import instrument
-from looopy.ports import LLMRequest
+from looopy.ports import LLMRequest, ToolContext, ToolDefinition
 from looopy.providers.transport import HTTP
+from looopy.state import LoopState
 from looopy.testing import ScriptedModel, ScriptedServer, calls, cuts, fails, says
 from observe.watched import agent, answer, each_provider
 
@@ -156,3 +158,96 @@ async def test_what_ends_a_run_is_told_in_looopys_own_words_alone(watched, provi
     assert seen.leaks(SAID, KEY) == []
     assert seen.statuses()["invoke_agent clerk"] == seen.statuses()["agent.iteration"] == status
     assert seen.lines[-1].partition("; ")[2] == status
+
+
+# -------------------------------------------------------------------------------------------------- names, ids and metadata
+class Refuses:
+    """A tool provider whose failures are of no kind that anybody knows."""
+
+    def tools(self, state: LoopState) -> list[ToolDefinition]:
+        return [ToolDefinition(name="ask", description="", parameters={"type": "object"})]
+
+    def call(self, call: ToolCall, context: ToolContext) -> rx.Observable[ToolComplete]:
+        return rx.of(ToolComplete(error=Failure(type=f"no {SAID} {KEY}", message=SAID)))
+
+
+@each_provider
+async def test_a_credential_in_what_a_plug_says_of_itself_is_hidden(watched, provider) -> None:
+    bad = Failure(type="Refused", message=f"bad key {KEY}, asked for {SAID}")
+    retry = LLMRetry(attempt=1, error=bad, model=f"m {KEY}", next_model=f"n {KEY}")
+    named = {"response_id": f"r {KEY}", "model": f"m {KEY}", "call_id": f"c {KEY}", "served_by": f"s {KEY}"}
+    response = LLMResponse(message=Message("assistant", "5"), **named)
+    plug = Plug(retry, response)
+    plug.model = ""
+    seen = await watched(provider, agent(llm_provider=plug))
+
+    assert seen.leaks(KEY, SAID) == []
+    chat = seen.named("chat")
+    assert chat.name == "chat m ***"
+    assert chat.attributes["gen_ai.response.id"] == "r ***"
+    assert (seen.named("attempt").name, seen.named("attempt").status.description) == (
+        "attempt m ***",
+        "Refused",
+    )
+
+
+@each_provider
+async def test_with_content_the_words_of_an_error_are_shown_without_credentials_and_cut(
+    watched, provider
+) -> None:
+    plug = Plug(error=RuntimeError(f"{KEY} cannot be used for {SAID}{'!' * 100_000}"))
+    seen = await watched(provider, agent(llm_provider=plug), capture_content=True)
+    status = seen.named("chat").status.description
+    assert status.startswith(f"RuntimeError: *** cannot be used for {SAID}!!")
+    assert status.endswith("!… [cut: 16,384 of 100,033 characters shown]")
+    assert seen.leaks(KEY) == []
+
+
+@each_provider
+async def test_the_kind_of_an_error_is_the_name_of_a_class_or_none(watched, provider) -> None:
+    seen = await watched(provider, agent(calls("ask"), says("5"), tools=[], tool_providers=[Refuses()]))
+    assert seen.leaks(KEY, SAID) == []
+    assert seen.named("execute_tool").attributes["error.type"] == "_OTHER"
+    assert seen.named("execute_tool").status.description == "_OTHER"
+
+
+@each_provider
+async def test_metadata_tags_and_the_user_are_recorded_without_credentials_and_not_endlessly(
+    watched, provider
+) -> None:
+    endless = "x" * 100_000
+    metadata = {
+        "tenant": f"acme {KEY}",
+        "api_key": "aaa111",
+        "request": {"authorization": "Bearer abcdef1234567890", "path": "/"},
+        "notes": endless,
+        "many": list(range(10_000)),
+        "tries": 3,
+        "none": None,
+    }
+    asked: dict[str, Any] = {"user_id": f"ada {KEY}", "tags": [KEY, endless]}
+    seen = await watched(provider, agent(agent_id=endless), metadata=metadata, **asked)
+
+    assert seen.leaks(KEY, "aaa111", "abcdef1234567890") == []
+    root = seen.named("invoke_agent")
+    cut = "x" * 128 + "… [cut: 128 of 100,000 characters shown]"
+    assert root.name == f"invoke_agent {cut}"
+    shown = {
+        name.removeprefix("langfuse.trace.metadata."): value
+        for name, value in root.attributes.items()
+        if name.startswith("langfuse.trace.metadata.")
+    }
+    many = shown.pop("many")
+    assert len(many) < 1_200
+    assert shown == {
+        "tenant": "acme ***",
+        "api_key": "***",
+        "request": '{"authorization":"***","path":"/"}',
+        "notes": "x" * 1_024 + "… [cut: 1,024 of 100,000 characters shown]",
+        "tries": 3,
+    }
+    for span in seen.spans:
+        assert (span.attributes["user.id"], span.attributes["langfuse.trace.tags"]) == (
+            "ada ***",
+            ("***", cut),
+        )
