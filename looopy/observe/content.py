@@ -349,7 +349,7 @@ def _file_part(part: FilePart, limit: int, allow: Allow | None) -> str:
 
 def _definition(tool: ToolDefinition, limit: int, allow: Allow | None) -> str:
     """A tool; its parameters whole or not at all, since a part of a schema may be none."""
-    parameters = value(tool.parameters, sys.maxsize, allow)
+    parameters = value(tool.parameters, sys.maxsize, allow, nested=False)
     shown = f',"parameters":{parameters}' if len(parameters) <= limit else ""
     description = quoted(text(tool.description, limit, allow))
     return f'{{"type":"function","name":{label(tool.name)},"description":{description}{shown}}}'
