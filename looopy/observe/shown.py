@@ -151,12 +151,12 @@ def value(given: JSON, limit: int, allow: Allow | None = None, *, nested: bool =
 class _Walk:
     """Writes a value until its room is used up."""
 
-    __slots__ = ("_allow", "_hides", "_room")
+    __slots__ = ("_allow", "_hidden", "_room")
 
     def __init__(self, room: int, allow: Allow | None, *, nested: bool) -> None:
         self._room = room
         self._allow = allow
-        self._hides = (str, float, int, dict, list, tuple) if nested else (str, float, int)
+        self._hidden = (str, float, int, dict, list, tuple) if nested else (str, float, int)
 
     def value(self, given: object, level: int = 0) -> str:
         match given:
@@ -192,12 +192,14 @@ class _Walk:
                 written.append(f'"…":"[cut: {len(written):,} of {len(given):,} entries shown]"')
                 break
             name = key if isinstance(key, str) else str(_plain(key))
-            hidden = (
-                names_credential(name[:_LABEL]) and isinstance(inner, self._hides) and inner not in _EMPTY
-            )
             entry = self._spend(label(name))
-            written.append(f"{entry}:{self._spend(_HIDDEN) if hidden else self.value(inner, level + 1)}")
+            written.append(
+                f"{entry}:{self._spend(_HIDDEN) if self._hides(name, inner) else self.value(inner, level + 1)}"
+            )
         return f"{{{','.join(written)}}}"
+
+    def _hides(self, name: str, inner: object) -> bool:
+        return isinstance(inner, self._hidden) and inner not in _EMPTY and names_credential(name[:_LABEL])
 
     def _items(self, given: Sequence[object], level: int) -> str:
         self._room -= 2

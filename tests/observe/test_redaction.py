@@ -16,6 +16,10 @@ from looopy.observe.content import Content, Where
 from looopy.ports import ToolDefinition
 
 KEY = "sk-proj-abcdEFGH1234567890"
+NAMES = [
+    "password", "db_passwd", "token", "refreshToken", "secret", "authorization", "Proxy-Authorization", "Set-Cookie",
+    "aws_secret_access_key", "private_key", "privateKey", "credentials", "x-api-key",
+]  # fmt: skip
 LONE = "\ud83d"  # half of an emoji
 
 
@@ -116,11 +120,7 @@ def test_what_stands_under_the_name_of_a_credential_is_hidden(hook: Any) -> None
 
 
 @pytest.mark.parametrize("hook", [None, lambda text, where: text])
-@pytest.mark.parametrize(
-    "name",
-    "password db_passwd token refreshToken secret authorization Proxy-Authorization Set-Cookie aws_secret_access_key private_key privateKey "
-    "credentials x-api-key".split(),
-)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("inner", ["swordfish9", 1234, ["swordfish9"], {"it": {"is": "swordfish9"}}])
 def test_all_that_stands_under_a_name_that_json_gives_a_credential_is_hidden(
     hook: Any, name: str, inner: Any
