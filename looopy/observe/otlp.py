@@ -301,7 +301,8 @@ class OTLPExporter(SpanExporter):
             process.unreachable = outcome.unreachable
             # A program that ends does not wait for a server that is not there; nor does one that waited for it the last time.
             hopeless = outcome.unreachable and (was_unreachable or not threading.main_thread().is_alive())
-            pause = random.uniform(0.8, 1.2) * wait if outcome.retry_after is None else outcome.retry_after  # noqa: S311
+            # A server that says "at once" is given the time all the same: it is not well.
+            pause = max(random.uniform(0.8, 1.2) * wait, outcome.retry_after or 0.0)  # noqa: S311
             if not retry or not outcome.retry or hopeless or time.monotonic() + pause > deadline:
                 return outcome
             if process.stopped.wait(pause):
