@@ -20,6 +20,7 @@ from opentelemetry.context import attach, set_value
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from looopy.errors import redact, words
+from looopy.observe.addresses import secrets_of_metrics
 
 _log = logging.getLogger("looopy.observe")
 
@@ -173,7 +174,7 @@ class Push:
             _log.warning(
                 "metrics: could not be exported: %s. Does the receiver take metrics, and is it where OTEL_EXPORTER_OTLP_ENDPOINT "
                 "or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says? (said once; tried again at every interval)",
-                redact(" ".join(why.split()))[:500].rstrip("."),
+                redact(" ".join(why.split()), *secrets_of_metrics())[:500].rstrip("."),
             )
 
     def _succeeded(self) -> None:
