@@ -10,6 +10,8 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import dropwhile, takewhile
@@ -42,7 +44,7 @@ class Content:
     Attributes:
         redact: is given each text and whose it is, and returns what to show instead, for example
             `lambda text, where: NAMES.sub("[name]", text)`. It sees each string inside of arguments and results, but no key, id, name of a tool
-            or tool definition. Where it raises or returns no text, a remark stands instead and a warning is logged once; the run goes on.
+            or tool definition. It is called in the context in which the run began, often in another thread. Where it raises or returns no text, a remark stands instead and a warning is logged once; the run goes on.
         max_chars: longest part of a message, arguments of a call, or result, in characters; a longer one is cut, with a remark.
         max_total: longest attribute, in characters of JSON, at least 16,384. Of a longer conversation messages in the middle are left out, with
             a remark that says how many.
@@ -69,14 +71,17 @@ class Content:
         """The transcript of one run."""
         if self.redact is None:
             return Transcript(self, allow={}, definitions=self._shared, instructions=self._shared)
-        allow = {where: partial(self._allowed, where) for where in get_args(Where)}
-        # A hook may go by what it knows of a run, so that what it made of the instructions is for that run only.
+        # A hook may go by what it knows of a run: so it is asked in the context in which the run began, whoever writes, and what it made of the
+        # instructions is for that run only.
+        variables = copy_context()
+        allow = {where: partial(self._allowed, variables, where) for where in get_args(Where)}
         return Transcript(self, allow=allow, definitions=self._shared, instructions={})
 
-    def _allowed(self, where: Where, said: str) -> str:
+    def _allowed(self, variables: Variables, where: Where, said: str) -> str:
         assert self.redact is not None
         try:
-            shown = cast("object", self.redact(said, where))
+            # A copy, since two threads may ask at once.
+            shown = cast("object", variables.copy().run(self.redact, said, where))
         except Exception as error:
             return self._dropped(f"raised {type(error).__name__}")
         if isinstance(shown, str):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +209,44 @@ async def test_an_exception_is_recorded_as_on_a_span_of_the_sdk_but_without_cred
             attributes[name] = attributes[name].replace("sk-1234567890abcdef1234", "***")
     assert light_one == sdk_one
     assert light_one[1][2]["exception.type"] == f"{Mine.__module__}.Mine"
+
+
+# ------------------------------------------------------------------------------------------------------------ what is late
+tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
+
+
+@each_provider
+async def test_a_redaction_goes_by_the_context_variables_of_its_run(provider) -> None:
+    def hook(text: str, where: str) -> str:
+        return f"{text} of {tenant.get()}"
+
+    spans = InMemorySpanExporter()
+    with instrument(exporters=[spans], tracer_provider=provider(), capture_content=True, redact=hook):
+
+        async def runs(name: str) -> None:
+            tenant.set(name)
+            await answer()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runs("acme"))
+            group.create_task(runs("globex"))
+        tenant.set("initech")
+    roots = [span for span in spans.get_finished_spans() if span.parent is None]
+    assert sorted(dict(root.attributes or {})["output.value"] for root in roots) == [
+        "5 of acme",
+        "5 of globex",
+    ]
+
+
+def test_a_redaction_goes_by_them_also_where_another_thread_waits_for_the_run() -> None:
+    spans = InMemorySpanExporter()
+    provider, hook = light(), lambda text, where: tenant.get()
+
+    def ask() -> None:
+        tenant.set("acme")
+        agent().execute("2 + 3?").result(5)
+
+    with instrument(exporters=[spans], tracer_provider=provider, capture_content=True, redact=hook):
+        copy_context().run(ask)
+    roots = [span for span in spans.get_finished_spans() if span.parent is None]
+    assert [dict(root.attributes or {})["output.value"] for root in roots] == ["acme"]
