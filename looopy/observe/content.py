@@ -164,6 +164,10 @@ class Transcript:
         """What a failure says: it may quote what it failed on."""
         return self._within(self._total, (text, said, "tool-result"))
 
+    def forget(self) -> None:
+        """Let go of the messages that were written: the run is over, and what was said of it may wait for long to be sent."""
+        self._messages.clear()
+
     def _message(self, message: Message) -> str:
         # By identity, since a message has no hash; it is kept, so that no other one gets its id.
         known = self._messages.get(id(message))
@@ -217,6 +221,42 @@ class Transcript:
     def _written(self, piece: _Piece, limit: int) -> str:
         write, given, where = piece
         return write(given, limit, self._allow.get(where) if where else None)
+
+
+def heavy(given: Message | JSON) -> bool:
+    """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
+    if isinstance(given, Message):
+        content = given.content
+        if isinstance(content, str) and not given.tool_calls:  # most of them
+            return len(content) + len(given.reasoning) > _HEAVY
+        said = content if isinstance(content, str) else list(map(_weighed, content))
+        given = [said, given.reasoning, [call.arguments for call in given.tool_calls]]
+    waiting: list[object] = [given]
+    left = _HEAVY
+    while waiting and left >= 0:
+        each = waiting.pop()
+        if isinstance(each, str | dict | list | tuple):
+            sized = cast("str | dict[str, object] | Sequence[object]", each)
+            left -= len(sized)
+            if left >= 0 and not isinstance(sized, str):
+                waiting.extend(sized.values() if isinstance(sized, dict) else sized)
+    return left < 0
+
+
+_HEAVY = 65_536
+"""Characters and entries."""
+
+
+def _weighed(part: Part) -> JSON:
+    match part:
+        case TextPart():
+            return part.text
+        case DataPart():
+            return part.data
+        case FilePart():
+            return [part.data, part.url]
+        case _:
+            assert_never(part)
 
 
 _AROUND = 256

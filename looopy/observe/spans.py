@@ -42,7 +42,7 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
-from looopy.observe.content import Content, Transcript
+from looopy.observe.content import Content, Transcript, heavy
 from looopy.observe.faults import Faults
 from looopy.observe.reasons import ABANDONED, kind, told
 from looopy.observe.shown import short, tool_name
@@ -167,6 +167,10 @@ class OpenSpan:
         else:
             self._said.append(partial(what, *about, **how))
 
+    def say_at_once(self) -> None:
+        """Let nothing wait that is said of it from now on: it is too large."""
+        self._said = None
+
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
         self._tracer.end_span(self.span, self._over_at)
@@ -196,9 +200,11 @@ class RunSpans:
         "_common",
         "_cost",
         "_described",
+        "_heavy",
         "_iteration",
         "_iterations",
         "_lock",
+        "_looked_at",
         "_offered",
         "_over",
         "_provider",
@@ -238,11 +244,13 @@ class RunSpans:
         }
         if model:
             self._agent[a.MODEL] = model
+        self._heavy = False
         self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
+        self._looked_at = 0
         self._iteration: OpenSpan | None = None
         self._iterations = state.iteration
         self._chat: OpenSpan | None = None
@@ -302,9 +310,26 @@ class RunSpans:
     ) -> OpenSpan:
         tracer = self._spans.tracer
         span = tracer.start_span(name, parent, kind, attributes)
-        return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
+        opened = OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
+        if self._heavy:
+            opened.say_at_once()
+        return opened
+
+    def _weigh(self, *given: Message | JSON) -> None:
+        """Look whether something is too large to wait until it is sent: then it is cut now, as is all that comes after it."""
+        if self._shown is None or self._heavy or not any(map(heavy, given)):
+            return
+        self._heavy = True
+        for each in self._all_open():
+            each.say_at_once()
+
+    def _all_open(self) -> list[OpenSpan]:
+        """The spans that are open, the lowest first."""
+        some = (*self._tools.values(), self._chat, self._iteration, self._root)
+        return [each for each in some if each is not None]
 
     def _asked(self, event: Task) -> None:
+        self._weigh(event.prompt)
         if event.metadata or self._shown is not None:
             self._root.say(sayings.task, event, self._shown)
 
@@ -351,6 +376,9 @@ class RunSpans:
             f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
         )
         if self._shown is not None:
+            messages = request.messages
+            self._weigh(*messages[self._looked_at if self._looked_at <= len(messages) else 0 :])
+            self._looked_at = len(messages)
             chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
         return _under(request, chat.span.get_span_context()), chat, chat.within()
@@ -362,6 +390,7 @@ class RunSpans:
             self._described = {tool.name: tool.description for tool in tools if tool.description}
 
     def _answered(self, event: LLMResponse) -> None:
+        self._weigh(event.message)
         self._answer = event.message
         if event.usage is not None:
             self._usage = event.usage if self._usage is None else self._usage + event.usage
@@ -409,6 +438,7 @@ class RunSpans:
         self._tools[event.call_id] = tool
 
     def _end_tool(self, event: ToolComplete) -> None:
+        self._weigh(event.result)
         if (tool := self._tools.pop(event.call_id, None)) is None:
             return
         if event.error is not None:
@@ -449,9 +479,7 @@ class RunSpans:
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
         status = failed(failure, self._shown) if failure else None
-        for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
-            if each is None:
-                continue
+        for each in self._all_open():
             if failure is not None and status is not None:
                 each.span.set_status(status)
                 each.span.set_attributes({a.ERROR: kind(failure), a.STATUS: state})
@@ -460,6 +488,8 @@ class RunSpans:
             each.end()
         self._tools.clear()
         self._chat = self._iteration = None
+        if self._heavy and self._shown is not None:
+            self._shown.forget()
 
     _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
         Task: _asked,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
 from pathlib import Path
@@ -20,6 +22,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
 
 from looopy import Message
 from looopy.events import LLMEvent, LLMResponse
+from looopy.messages import DataPart, FilePart, TextPart, ToolCall
 from looopy.observe import instrument
 from looopy.ports import LLMRequest
 from looopy.testing import calls, says
@@ -250,3 +253,80 @@ def test_a_redaction_goes_by_them_also_where_another_thread_waits_for_the_run() 
         copy_context().run(ask)
     roots = [span for span in spans.get_finished_spans() if span.parent is None]
     assert [dict(root.attributes or {})["output.value"] for root in roots] == ["acme"]
+
+
+MUCH = 1_000_000
+
+
+def huge() -> str:
+    return "x" * MUCH
+
+
+def many() -> list[dict[str, str]]:
+    return [{"text": "x" * 1_000} for _ in range(MUCH // 1_000)]
+
+
+class Forgetful:
+    """A model that calls a tool and then answers, and keeps nothing of what it was asked."""
+
+    model = "gpt-4o"
+
+    def __init__(self, tool: str, said: str) -> None:
+        self.tool, self.said = tool, said
+
+    def call(self, request: LLMRequest) -> rx.Observable[LLMEvent]:
+        answers = request.messages[-1].role == "tool"
+        told = ToolCall(id="call-1", name=self.tool)
+        message = Message.assistant(self.said * MUCH) if answers else Message.assistant(tool_calls=(told,))
+        return rx.of(LLMResponse(message=message))
+
+
+def small() -> str:
+    return "small"
+
+
+HEAVY: dict[str, tuple[str, Callable[[], Any]]] = {
+    "a result": ("huge", lambda: "2 + 3?"),
+    "a result in JSON": ("many", lambda: "2 + 3?"),
+    "a prompt": ("small", lambda: "2 + 3?" + "x" * MUCH),
+    "an image": (
+        "small",
+        lambda: Message.user((TextPart("2 + 3?"), FilePart(data="A" * MUCH, mime_type="image/png"))),
+    ),
+    "data": ("small", lambda: Message.user((DataPart({"rows": many()}),))),
+    "an answer": ("small", lambda: "2 + 3?"),
+}
+
+
+@pytest.mark.parametrize("what", HEAVY)
+async def test_what_is_large_does_not_wait_whole_until_it_is_sent(what: str) -> None:
+    tool, prompt = HEAVY[what]
+    clerk = agent(
+        llm_provider=Forgetful(tool, "5" if what == "an answer" else ""),
+        tools=[huge, many, small],
+        max_result_chars=2 * MUCH,
+    )
+    go_on, spans = threading.Event(), InMemorySpanExporter()
+
+    class Hangs(InMemorySpanExporter):
+        def export(self, some: Any) -> Any:
+            assert go_on.wait(30)
+            return spans.export(some)
+
+    with instrument(exporters=[Hangs()], tracer_provider=light(), capture_content=True) as recording:
+        await clerk.execute(prompt())
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for _ in range(10):
+                await clerk.execute(prompt())
+            gc.collect()
+            kept = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        go_on.set()
+        assert recording.flush()
+    assert kept < 6 * MUCH  # of ten times as much and more
+    roots = [dict(span.attributes or {}) for span in spans.get_finished_spans() if span.parent is None]
+    assert [root["looopy.status"] for root in roots] == ["completed"] * 11
+    assert all(len(str(root["gen_ai.input.messages"])) < 20_000 for root in roots)
