@@ -234,6 +234,6 @@ def names_credential(key: str) -> bool:
 
 
 _CREDENTIAL = re.compile(
-    r"(?:passw(?:or)?d|passphrase|secret|token|authorization|cookie|credentials?|(?:api|access|private|secret|signing)[-_. ]?key|\bpwd)$",
+    r"(?:passw(?:or)?ds?|passphrase|secrets?|token|authorization|cookies?|credentials?|(?:api|access|private|secret|signing)[-_. ]?keys?|\bpwd)$",
     re.IGNORECASE,
 )

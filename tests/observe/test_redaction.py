@@ -18,7 +18,7 @@ from looopy.ports import ToolDefinition
 KEY = "sk-proj-abcdEFGH1234567890"
 NAMES = [
     "password", "db_passwd", "token", "refreshToken", "secret", "authorization", "Proxy-Authorization", "Set-Cookie",
-    "aws_secret_access_key", "private_key", "privateKey", "credentials", "x-api-key",
+    "aws_secret_access_key", "private_key", "privateKey", "credentials", "x-api-key", "api_keys", "cookies",
 ]  # fmt: skip
 LONE = "\ud83d"  # half of an emoji
 
