@@ -68,6 +68,6 @@ _WHOLE = {
 _BEGINNING = {each.__name__ for each in (ToolFailed, OutputInvalid, StoreFailed)}
 _OF_MODELS = _names(ModelError)
 _OPENING = re.compile(
-    r"LiteLLM (?:API error|request timeout after [\d.e+-]+ s \([a-z-]+\)): |(?=[^:]{1,200}, as scripted)"
+    r"LiteLLM (?:(?:API )?error|request timeout after [\d.e+-]+ s \([a-z-]+\)): |(?=LiteLLM error for model |[^:]{1,200}, as scripted)"
 )
-"""How looopy begins what it says of a proxy, or of a scripted model; what another provider says is its own."""
+"""How looopy begins what it says of a proxy, of LiteLLM in its own process, or of a scripted model; what another provider says is its own."""

@@ -18,7 +18,7 @@ import reactivex as rx
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
 from looopy import Message
 from looopy.events import LLMEvent, LLMResponse
@@ -330,3 +330,37 @@ async def test_what_is_large_does_not_wait_whole_until_it_is_sent(what: str) -> 
     roots = [dict(span.attributes or {}) for span in spans.get_finished_spans() if span.parent is None]
     assert [root["looopy.status"] for root in roots] == ["completed"] * 11
     assert all(len(str(root["gen_ai.input.messages"])) < 20_000 for root in roots)
+
+
+@each_provider
+async def test_nothing_is_written_on_a_span_that_is_over(provider, caplog: pytest.LogCaptureFixture) -> None:
+    spans: list[Any] = []
+
+    def late(span: Any) -> None:
+        span.end()
+        spans.append(span)
+        writes(span)
+        span.update_name("late")
+        span.set_status(StatusCode.ERROR, "late")
+        span.end()
+
+    span = await written(provider(), late)
+    assert "items" not in span.attributes
+    assert (span.name, list(span.events), list(span.links), span.status.status_code) == (
+        "execute_tool tool",
+        [],
+        [],
+        StatusCode.UNSET,
+    )
+
+
+@each_provider
+async def test_who_says_that_all_is_well_has_the_last_word(provider) -> None:
+    def write(span: Any) -> None:
+        span.set_status(StatusCode.ERROR, "no")
+        span.set_status(Status(StatusCode.UNSET))
+        span.set_status(Status(StatusCode.OK))
+        span.set_status(StatusCode.ERROR, "too late")
+
+    span = await written(provider(), write)
+    assert (span.status.status_code, span.status.description) == (StatusCode.OK, None)

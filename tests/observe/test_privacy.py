@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from looopy import LiteLLMProvider, LooopyError, Message, Output
-from looopy.errors import ModelRejected
+from looopy.errors import ModelRejected, ModelTimeout
 from looopy.events import Failure, LLMEvent, LLMResponse, LLMRetry, ToolComplete
 from looopy.messages import ToolCall
 from looopy.observe import instrument
@@ -136,6 +136,24 @@ ENDINGS: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "a server that breaks off": (
         lambda: {"llm_provider": proxy(says("Hel") + cuts())},
         "StreamBroken: LiteLLM API error: the answer of model 'gpt-4o' from http://proxy:4000/v1/chat/completions broke off after 1 event",
+    ),
+    "a library that refuses": (
+        lambda: {
+            "llm_provider": Plug(error=ModelRejected(f"LiteLLM error for model 'gpt-4o': {SAID}\n  {KEY}"))
+        },
+        "ModelRejected: LiteLLM error for model 'gpt-4o'",
+    ),
+    "a clock": (
+        lambda: {
+            "llm_provider": Plug(
+                error=ModelTimeout(
+                    f"LiteLLM request timeout after 2.5 s (first-token): model 'gpt-4o' at http://proxy:4000 had said nothing.\n{SAID}",
+                    clock="first-token",
+                    seconds=2.5,
+                )
+            )
+        },
+        "ModelTimeout: LiteLLM request timeout after 2.5 s (first-token): model 'gpt-4o' at http://proxy:4000 had said nothing",
     ),
     "an answer that does not fit": (
         lambda: {"llm_provider": ScriptedModel(says(SAID)), "output_type": Output(int, retries=0)},
