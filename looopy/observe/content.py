@@ -226,11 +226,15 @@ class Transcript:
 def heavy(given: Message | JSON) -> bool:
     """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
     if isinstance(given, Message):
-        content = given.content
-        if isinstance(content, str) and not given.tool_calls:  # most of them
-            return len(content) + len(given.reasoning) > _HEAVY
-        said = content if isinstance(content, str) else list(map(_weighed, content))
-        given = [said, given.reasoning, [call.arguments for call in given.tool_calls]]
+        content, reasoning = given.content, given.reasoning
+        if isinstance(content, str) and len(content) + len(reasoning) > _HEAVY:
+            return True
+        parts = () if isinstance(content, str) else map(_weighed, content)
+        return any(map(heavy, parts)) or any(heavy(call.arguments) for call in given.tool_calls)
+    if isinstance(given, str):
+        return len(given) > _HEAVY
+    if not isinstance(given, dict | list):
+        return False
     waiting: list[object] = [given]
     left = _HEAVY
     while waiting and left >= 0:
