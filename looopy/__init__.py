@@ -61,15 +61,18 @@ if TYPE_CHECKING:
     from looopy.providers.embeddings import LiteLLMEmbedder
     from looopy.providers.fallback import Fallback
     from looopy.providers.hedge import Hedge
+    from looopy.providers.library import LiteLLMLibraryProvider
     from looopy.providers.limiter import Limiter
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.load_balance import LoadBalance
+    from looopy.providers.local_proxy import LocalProxy
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
     from looopy.providers.route import Route
     from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
+    from looopy.testing.standin import StandInProvider
     from looopy.tools.function import tool
     from looopy.usage import UsageReport, UsageRow
 
@@ -82,8 +85,10 @@ _AT_FIRST_USE = {
     "Limiter": "looopy.providers.limiter",
     "LiteLLM": "looopy.providers.presets",
     "LiteLLMEmbedder": "looopy.providers.embeddings",
+    "LiteLLMLibraryProvider": "looopy.providers.library",
     "LiteLLMProvider": "looopy.providers.litellm",
     "LoadBalance": "looopy.providers.load_balance",
+    "LocalProxy": "looopy.providers.local_proxy",
     "MemoryCache": "looopy.stores.answers",
     "Meter": "looopy.providers.budget",
     "Prices": "looopy.providers.prices",
@@ -92,6 +97,7 @@ _AT_FIRST_USE = {
     "Retry": "looopy.providers.retry",
     "Route": "looopy.providers.route",
     "SQLiteCache": "looopy.stores.answers",
+    "StandInProvider": "looopy.testing.standin",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
     "UsageReport": "looopy.usage",
@@ -142,8 +148,10 @@ __all__ = [
     "Limits",
     "LiteLLM",
     "LiteLLMEmbedder",
+    "LiteLLMLibraryProvider",
     "LiteLLMProvider",
     "LoadBalance",
+    "LocalProxy",
     "LooopyError",
     "ManagedPrompt",
     "MemoryCache",
@@ -168,6 +176,7 @@ __all__ = [
     "RunResult",
     "SQLiteCache",
     "Session",
+    "StandInProvider",
     "StoreFailed",
     "StreamBroken",
     "TaskCanceled",

@@ -19,6 +19,8 @@ from looopy.arguments import (
     plain_values,
     provider_of,
     system_prompt_of,
+    tags_of,
+    text_of,
     tools_of,
 )
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
@@ -44,7 +46,7 @@ class AgentLoop:
 
     Attributes:
         llm_provider: a provider; or a model's name, which stands for `LiteLLMProvider` at `LITELLM_URL`; or "stand-in" for the built-in
-            stand-in model, which needs no key and says what it is.
+            stand-in model, which needs no key and says what it is (with LOOOPY_STAND_IN=1 in the environment, a name means it too).
         agent_id: its name in events, logs and traces.
         tools: functions, plain or made with `@tool`.
         tool_providers: whole sets of tools.
@@ -177,18 +179,18 @@ class AgentLoop:
             deps: for this run, instead of the agent's own.
 
         Raises:
-            ConfigurationError: the prompt is empty, the history has something else than messages, something in the prompt or in the
+            ConfigurationError: the prompt is empty, the history has something else than messages, an id or a tag is no text, something in the prompt or in the
                 metadata has no JSON form, or the output type has no JSON schema.
         """
         message, output = message_of(prompt), Output.of(output_type)
         state = LoopState(
-            task_id=task_id or uuid.uuid4().hex,
-            context_id=context_id or uuid.uuid4().hex,
+            task_id=text_of("task_id", task_id) or uuid.uuid4().hex,
+            context_id=text_of("context_id", context_id) or uuid.uuid4().hex,
             agent_id=self.agent_id,
             messages=history_of(history),
-            session_id=session_id,
-            user_id=user_id,
-            tags=tuple(tags),
+            session_id=text_of("session_id", session_id),
+            user_id=text_of("user_id", user_id),
+            tags=tags_of(tags),
         )
         opens = Task(
             prompt=message, agent_id=self.agent_id, metadata=plain_values(dict(metadata or {}), "metadata")

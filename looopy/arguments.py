@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeAlias, cast
 
 from looopy.errors import ConfigurationError
@@ -13,6 +16,11 @@ from looopy.messages import JSON, Message, Part, jsonable, plain, whole
 from looopy.ports import LLMProvider, ToolProvider
 from looopy.prompts import instructions
 from looopy.setup import SystemPrompt
+
+_log = logging.getLogger("looopy")
+
+STAND_IN = "LOOOPY_STAND_IN"
+"""The variable of the environment that puts the stand-in in the place of every model that is given by its name."""
 
 Prompt: TypeAlias = str | Message | tuple[Part, ...]
 """What a person asks: text, parts (text, files, data), or a whole message."""
@@ -63,6 +71,38 @@ def history_of(messages: Iterable[Message]) -> tuple[Message, ...]:
     )
 
 
+def text_of(argument: str, given: str) -> str:
+    """An id as it was passed; empty where it is None. Or what is wrong with it, without the id, which may be a person's."""
+    said: Any = given
+    if said is None:
+        return ""
+    if not isinstance(said, str):
+        raise ConfigurationError(
+            f"{argument} is a {type(said).__name__}: pass text, such as {argument}=str(…)", argument=argument
+        )
+    return said
+
+
+def tags_of(given: Iterable[str]) -> tuple[str, ...]:
+    """The labels of a task, or which of them is none."""
+    listed: Any = given
+    if isinstance(listed, str):
+        what = f" is one text: pass a list of them, tags=[{listed!r}]"
+    elif not isinstance(listed, Iterable):
+        what = f" is a {type(listed).__name__}: pass a list of texts"
+    else:
+        tags = tuple(cast("Iterable[Any]", listed))
+        others = (
+            f"[{n}] is a {type(tag).__name__}: tags are texts"
+            for n, tag in enumerate(tags)
+            if not isinstance(tag, str)
+        )
+        what = next(others, "")
+        if not what:
+            return tags
+    raise ConfigurationError(f"tags{what}", argument="tags")
+
+
 def system_prompt_of(given: SystemPrompt) -> SystemPrompt:
     """The instructions in the form that the loop knows, or the function that will give them; or what is wrong with them."""
     return given if callable(given) else instructions(given)
@@ -97,13 +137,39 @@ def provider_of(provider: LLMProvider | str) -> LLMProvider:
             "llm_provider", provider, "call", mend="pass a LiteLLMProvider(…), a model's name, or 'stand-in'"
         )
         return provider
-    if provider == "stand-in":
-        from looopy.testing.standin import stand_in
+    replaced = provider != "stand-in" and stand_in_wanted()
+    if replaced:
+        _warn_of_stand_in()
+    if replaced or provider == "stand-in":
+        from looopy.testing.standin import StandInProvider
 
-        return stand_in()
+        return StandInProvider()
     from looopy.providers.litellm import LiteLLMProvider
 
     return LiteLLMProvider(model=provider)
+
+
+def stand_in_wanted() -> bool:
+    """Whether the environment wants the stand-in in the place of named models.
+
+    Raises:
+        ConfigurationError: the variable is neither 1 nor 0 nor empty.
+    """
+    value = os.environ.get(STAND_IN, "").strip()
+    if value not in ("", "0", "1"):
+        raise ConfigurationError(
+            f"{STAND_IN}={value!r}: set it to 1 to have looopy's stand-in answer in place of real models, or unset it",
+            argument=STAND_IN,
+        )
+    return value == "1"
+
+
+@cache
+def _warn_of_stand_in() -> None:
+    _log.warning(
+        "%s=1: looopy's stand-in, which is no language model, answers in place of each model that an agent is given by its name; unset it for real ones",
+        STAND_IN,
+    )
 
 
 def tools_of(functions: Iterable[Callable[..., Any]]) -> tuple[ToolProvider, ...]:

@@ -175,11 +175,12 @@ class MissingExtra(ConfigurationError, ImportError):
     """An optional package is needed and not installed; the message holds the `pip install` line.
 
     Attributes:
-        extra: the name between the brackets of `pip install 'looopy[extra]'`.
+        extra: the name, or names, between the brackets of `pip install 'looopy[extra]'`.
     """
 
-    def __init__(self, needed_by: str, *, needs: str, extra: str) -> None:
-        super().__init__(f"{needed_by} needs {needs}: pip install 'looopy[{extra}]'", argument=extra)
+    def __init__(self, needed_by: str, *, needs: str, extra: str, more: str = "") -> None:
+        line = f"pip install 'looopy[{extra}]'"
+        super().__init__(f"{needed_by} needs {needs}: {line}{f' ({more})' if more else ''}", argument=extra)
         self.extra = extra
 
 

@@ -55,6 +55,7 @@ class ModelCall:
         self._text: list[str] = []
         self._thoughts: list[str] = []
         self._started = 0.0
+        self._first_token: float | None = None
         self._answered = False
 
     @property
@@ -77,9 +78,9 @@ class ModelCall:
                 case _ if self._answered:
                     return observer.on_error(self._stranger(event))
                 case ContentDelta(delta=str(delta)):
-                    text.append(delta)
+                    self._said(text, delta)
                 case ThoughtDelta(delta=str(delta)):
-                    self._thoughts.append(delta)
+                    self._said(self._thoughts, delta)
                 case ToolCallDelta(delta=str()):
                     pass
                 case LLMRetry(error=Failure(), next_model=str(model)):
@@ -112,6 +113,11 @@ class ModelCall:
         )
         return CompositeDisposable(Disposable(clocks.stop), answer)
 
+    def _said(self, pieces: list[str], piece: str) -> None:
+        if self._first_token is None:
+            self._first_token = threads.now() - self._started
+        pieces.append(piece)
+
     def _stranger(self, event: object) -> ModelFailed:
         """A model must not write what only the loop may, such as the status of the task."""
         what = f"{_name(self._provider)} emitted a {type(event).__name__}"
@@ -129,6 +135,7 @@ class ModelCall:
             finish_reason="interrupted",
             model=self._model,
             seconds=threads.now() - self._started,
+            first_token=self._first_token,
         )
 
 

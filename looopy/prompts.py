@@ -80,8 +80,13 @@ class ManagedPrompt:
             variables: values for the `{{variables}}` in it.
 
         Raises:
-            ConfigurationError: a variable is left over, or the prompt has messages that are not the system's.
+            ConfigurationError: that is no stored prompt, a variable is left over, or the prompt has messages that are not the system's.
         """
+        if not isinstance(cast("object", prompt), StoredPrompt):
+            raise ConfigurationError(
+                f"ManagedPrompt.of() was given a {type(prompt).__name__}: pass what get_prompt gave, or write ManagedPrompt(text=…)",
+                argument="prompt",
+            )
         what = f"the prompt {prompt.name!r}, version {prompt.version!r},"
         unfilled = [name for name in getattr(prompt, "variables", ()) if name not in variables]
         if unfilled:

@@ -22,13 +22,14 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from typing_extensions import TypeVar
 
-from looopy.errors import LooopyError, TaskCanceled, WrongThread, redact
+from looopy.errors import ConfigurationError, LooopyError, TaskCanceled, WrongThread, redact
 from looopy.events import (
     ContentDelta,
     ContentReset,
     Event,
     Failure,
     InputRequired,
+    LLMCall,
     LLMResponse,
     TaskState,
     ThoughtDelta,
@@ -173,11 +174,22 @@ class Run(OnLoop[Event], Generic[Out_co]):
 
         Raises:
             MissingExtra: rich is not installed; `pip install 'looopy[cli]'`.
+            ConfigurationError: that is no open file.
         """
-        from looopy.observe.picture import draw  # noqa: PLC0415  an optional package draws it
+        if file is not None and not callable(getattr(file, "write", None)):
+            raise ConfigurationError(
+                f"run.trace({file!r}): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)",
+                argument="file",
+            )
+        from looopy.observe.picture import Origin, draw  # noqa: PLC0415  an optional package draws it
 
-        # A copy of what is there: the run's own thread may be adding to it.
-        draw(tuple(self._log), file=file, until=None if self._over else datetime.now(UTC))
+        state = self.state
+        events = tuple(self._log)  # a copy of what is there: the run's own thread may be adding to it
+        known: dict[str, Origin] = {}
+        if state is not None:
+            before = state.iteration - sum(isinstance(event, LLMCall) for event in events)
+            known[self.task_id] = Origin(agent=state.agent_id, iterations=before, trace_id=self.trace_id)
+        draw(events, file=file, until=None if self._over else datetime.now(UTC), origins=known)
 
     # ---------------------------------------------------------------------------------------------------------------- to use
 

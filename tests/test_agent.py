@@ -27,6 +27,33 @@ from looopy.testing import ScriptedModel, calls, says
 
 
 @pytest.mark.parametrize(
+    ("given", "argument", "text"),
+    [
+        ({"tags": "abc"}, "tags", "tags is one text: pass a list of them, tags=['abc']"),
+        ({"tags": ["a", 1]}, "tags", "tags[1] is a int: tags are texts"),
+        ({"tags": 3}, "tags", "tags is a int: pass a list of texts"),
+        ({"user_id": 3}, "user_id", "user_id is a int: pass text, such as user_id=str(…)"),
+        ({"session_id": b"s"}, "session_id", "session_id is a bytes: pass text, such as session_id=str(…)"),
+        ({"context_id": 1}, "context_id", "context_id is a int: pass text, such as context_id=str(…)"),
+        ({"task_id": 1}, "task_id", "task_id is a int: pass text, such as task_id=str(…)"),
+    ],
+)
+def test_ids_and_tags_that_are_no_text_are_refused(given: dict[str, Any], argument: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        AgentLoop(llm_provider=ScriptedModel()).execute("Hi", **given)
+    assert (str(caught.value), caught.value.argument) == (text, argument)
+
+
+async def test_an_id_that_is_none_is_left_out() -> None:
+    left_out: Any = None
+    run = AgentLoop(llm_provider=ScriptedModel(says("5"))).execute("Hi", user_id=left_out, task_id=left_out)
+    async with asyncio.timeout(5):
+        await run
+    assert run.state is not None
+    assert (run.state.user_id, len(run.task_id)) == ("", 32)
+
+
+@pytest.mark.parametrize(
     ("arguments", "argument", "said"),
     [
         ({"max_iterations": 0}, "max_iterations", "AgentLoop(max_iterations=0): must be at least 1"),

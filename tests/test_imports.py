@@ -12,6 +12,8 @@ from types import ModuleType
 import pytest
 
 import looopy
+import looopy.observe
+from looopy import MissingExtra
 
 OPTIONAL = (
     "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "genai_prices", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
@@ -27,6 +29,50 @@ def test_invariant_12_import_looopy_loads_no_optional_package_and_no_opentelemet
     )
 
     assert sorted(set(OPTIONAL) & set(json.loads(shown.stdout))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "needs"),
+    [
+        ("instrument", "meters", "opentelemetry.sdk.metrics.export"),
+        ("Instrumentation", "meters", "opentelemetry.sdk.metrics.export"),
+        ("OTLPExporter", "otlp", "opentelemetry.sdk.resources"),
+    ],
+)
+def test_what_records_names_the_extra_where_the_sdk_is_not_installed(
+    name: str, module: str, needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    getattr(looopy.observe, name)
+    for each in ("instrumentation", module):
+        monkeypatch.delitem(sys.modules, f"looopy.observe.{each}")
+    monkeypatch.setitem(sys.modules, needs, None)
+
+    with pytest.raises(MissingExtra) as caught:
+        getattr(looopy.observe, name)
+    assert str(caught.value) == f"looopy.observe.{name} needs opentelemetry-sdk: pip install 'looopy[otel]'"
+
+
+def test_scores_and_experiments_need_no_sdk() -> None:
+    program = """
+import sys
+sys.modules["opentelemetry.sdk"] = None
+from looopy.observe import score, task_of, trace_url
+print(score.__name__)
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert shown.stdout == "score\n"
+
+
+def test_another_package_that_is_missing_is_not_taken_for_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert looopy.observe.OTLPExporter
+    monkeypatch.delitem(sys.modules, "looopy.observe.otlp")
+    monkeypatch.setitem(sys.modules, "httpx", None)
+
+    with pytest.raises(ModuleNotFoundError, match="httpx") as caught:
+        _ = looopy.observe.OTLPExporter
+    assert not isinstance(caught.value, MissingExtra)
 
 
 def test_pip_install_looopy_needs_at_most_16_packages() -> None:

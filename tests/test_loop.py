@@ -30,7 +30,7 @@ from looopy.reactive import from_aiter
 from looopy.run import Run
 from looopy.state import LoopState
 from looopy.stores.memory import InMemoryStateStore
-from looopy.testing import Marbles, ScriptedModel, calls, run_virtual, says, stalls, waits
+from looopy.testing import Answer, Marbles, ScriptedModel, calls, run_virtual, says, stalls, thinks, waits
 
 
 def asks(*tools: str) -> LLMResponse:
@@ -150,6 +150,21 @@ def test_sleeping_tools_and_models_take_no_real_time() -> None:
         return result.output, asyncio.get_running_loop().time()
 
     assert run_virtual(main()) == ("good morning", 3690)
+
+
+@pytest.mark.parametrize("pieces", [says("Hello", every=20), waits(20) + thinks("Hm") + says("Hello")])
+def test_an_answer_that_was_cut_says_when_its_first_piece_came(pieces: Answer) -> None:
+    async def main() -> list[tuple[str, float | None, float]]:
+        run = AgentLoop(llm_provider=ScriptedModel(pieces + stalls())).execute("Hi").start()
+        await asyncio.sleep(100)
+        run.cancel()
+        return [
+            (event.finish_reason, event.first_token, event.seconds)
+            async for event in run
+            if isinstance(event, LLMResponse)
+        ]
+
+    assert run_virtual(main()) == [("interrupted", 20, 100)]
 
 
 async def test_ten_thousand_iterations_cost_no_stack() -> None:

@@ -162,3 +162,12 @@ async def test_a_function_that_gives_no_prompt_fails_the_task_with_the_mend() ->
 def test_a_name_without_a_number_of_a_version_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="with the number of its version, or neither"):
         ManagedPrompt(text="Hi", **fields)
+
+
+@pytest.mark.parametrize("given", ["Be brief.", None])
+def test_a_managed_prompt_is_made_of_a_stores_prompt_alone(given: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        ManagedPrompt.of(given, city="Oslo")
+    assert str(caught.value) == (
+        f"ManagedPrompt.of() was given a {type(given).__name__}: pass what get_prompt gave, or write ManagedPrompt(text=…)"
+    )

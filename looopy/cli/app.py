@@ -10,7 +10,7 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,12 +19,14 @@ from typing import Annotated, NoReturn
 import typer
 
 from looopy.agent import AgentLoop
+from looopy.cli.recording import recorded
 from looopy.cli.show import Screen, Terminal, json_lines, plain
 from looopy.cli.watch import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, Interruption, hush, watched
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import Event, Failure, StatusUpdate
 from looopy.observe.figures import counted
 from looopy.run import Run
+from looopy.watcher import watcher
 
 app = typer.Typer(
     name="looopy",
@@ -88,14 +90,12 @@ def run(
 
     def act() -> int:
         picture = Terminal(stderr=json) if trace else None
-        if not json:
-            show = Screen(Terminal()).show
-            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
-        show = json_lines(sys.stdout.buffer)
-        with redirect_stdout(
-            sys.stderr
-        ):  # what the agent's own code prints must not stand between the events
-            return _follow(_load(agent).execute(_prompt(prompt)), show, debug=debug, picture=picture)
+        show = json_lines(sys.stdout.buffer) if json else Screen(Terminal()).show
+        # What the agent's own code prints must not stand between the events.
+        with redirect_stdout(sys.stderr) if json else nullcontext():
+            task = _load(agent).execute(_prompt(prompt))
+            with recorded(_tell):
+                return _follow(task, show, debug=debug, picture=picture)
 
     _end(act, debug=debug)
 
@@ -145,7 +145,12 @@ def chat(agent: _Agent, debug: _Debug = False) -> None:
     """
     from looopy.cli.chat import converse
 
-    _end(lambda: converse(_load(agent), Terminal(), tell=_tell, complain=_complain), debug=debug)
+    def act() -> int:
+        partner = _load(agent)
+        with recorded(_tell):
+            return converse(partner, Terminal(), tell=_tell, complain=_complain)
+
+    _end(act, debug=debug)
 
 
 @app.command(
@@ -187,6 +192,9 @@ def doctor(
             show_default=False,
         ),
     ] = None,
+    tracing: Annotated[
+        bool, typer.Option("--tracing", help="Check tracing alone; no model call is made.")
+    ] = False,
     debug: _Debug = False,
 ) -> None:
     """Check the proxy, the key, the model, a streamed answer, a tool call, and tracing; say what to mend.
@@ -195,7 +203,31 @@ def doctor(
     """
     from looopy.cli.doctor import Patient, diagnose
 
-    _end(lambda: asyncio.run(diagnose(Patient(url, model, api_key_env), Terminal())), debug=debug)
+    patient = Patient(url, model, api_key_env)
+    _end(lambda: asyncio.run(diagnose(patient, Terminal(), tracing=tracing)), debug=debug)
+
+
+@app.command(epilog="Example: looopy proxy --model openai/gpt-4o-mini --model small=ollama_chat/llama3.1")
+def proxy(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]MODEL",
+            help="A model as LiteLLM names it, and the name to ask for if that is another; may be repeated. Left out: all models of the "
+            "makers whose keys are in the environment.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Where it listens, on 127.0.0.1; 0 is any free port.")] = 4000,
+    debug: _Debug = False,
+) -> None:
+    """Run the real LiteLLM proxy until Ctrl-C, with the API keys in the environment; needs the extra `proxy`.
+
+    On stdout are two lines for the shell that talks to it: LITELLM_URL and LITELLM_API_KEY, which is made anew each time.
+    """
+    from looopy.cli.proxy import serve
+
+    _end(lambda: serve(model or (), port, _tell), debug=debug)
 
 
 def _load(target: str) -> AgentLoop:
@@ -236,15 +268,25 @@ def _follow(
 
     with Interruption(_tell) as interruption:
         code = asyncio.run(watched(run, shown, interruption))
-    if picture is not None:
+    if picture is not None and not _drawn():
         from looopy.observe.picture import Picture
-        from looopy.observe.timeline import timeline
+        from looopy.observe.timeline import Origin, timeline
 
         picture.print()
-        picture.print(Picture(timeline(seen)))
+        picture.print(Picture(timeline(seen, origins={run.task_id: Origin(trace_id=run.trace_id)})))
     if debug and code == FAILED:
         run.result()
     return code
+
+
+def _drawn() -> bool:
+    """Whether the agent's own code has every run drawn: `instrument(console=True)`."""
+    there = watcher()
+    if there is None:
+        return False
+    from looopy.observe.instrumentation import Instrumentation
+
+    return isinstance(there, Instrumentation) and there.options.console
 
 
 def _draw(lines: Iterable[bytes], name: str, *, everything: bool) -> int:

@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import version
 
 from looopy.agent import AgentLoop
+from looopy.arguments import STAND_IN, stand_in_wanted
 from looopy.cli.calculator import calculate
 from looopy.cli.demo import DEFAULT_MODEL
 from looopy.cli.finding import Finding
@@ -36,6 +37,7 @@ from looopy.setup import Limits
 _SECONDS = 60.0  # for each of the two runs
 _NAMES = 8  # models that are listed
 
+_STOOD_IN = f"{STAND_IN}=1, so looopy's stand-in answers in place of each model that an agent is given by its name; unset it for real ones"
 _SIGNS = {"good": ("✔", "green"), "broken": ("✘", "red"), "note": ("–", "yellow")}
 _ABILITIES = {
     "supports_function_calling": "tools",
@@ -58,6 +60,12 @@ class Patient:
     url: str | None = None
     model: str | None = None
     key_variable: str | None = None
+
+    @property
+    def has_url(self) -> bool:
+        """Whether somebody said where a proxy is."""
+        names = ("LITELLM_URL", "OPENAI_BASE_URL")
+        return bool(self.url) or any(os.environ.get(name, "").strip() for name in names)
 
     @property
     def url_from(self) -> str:
@@ -96,24 +104,35 @@ class Patient:
         return self.model or os.environ.get("LOOOPY_MODEL") or ""
 
 
-async def diagnose(patient: Patient, out: Terminal) -> int:
+async def diagnose(patient: Patient, out: Terminal, *, tracing: bool = False) -> int:
     """Show what is found, line by line.
+
+    Args:
+        patient: what to examine.
+        out: where to.
+        tracing: examine tracing, and nothing else.
 
     Returns:
         The exit code: 1 if something is broken, else 0.
     """
-    broken = 0
-    async with aclosing(examine(patient)) as findings:
+    verdicts: set[str] = set()
+    async with aclosing(_tracing() if tracing else examine(patient)) as findings:
         async for finding in findings:
             sign, style = _SIGNS[finding.verdict]
             out.write(f"{sign} ", style)
             out.write_line(f"{finding.about:<10} {_wrapped(plain(finding.text), out)}")
-            broken += finding.verdict == "broken"
+            verdicts.add(finding.verdict)
     out.write_line()
-    out.write_line(
-        "everything that a run needs is there" if not broken else "mend what is marked ✘, then ask again"
-    )
-    return FAILED if broken else 0
+    out.write_line(_summary(verdicts, tracing=tracing))
+    return FAILED if "broken" in verdicts else 0
+
+
+def _summary(verdicts: set[str], *, tracing: bool) -> str:
+    if "broken" in verdicts:
+        return "mend what is marked ✘, then ask again"
+    if not tracing:
+        return "everything that a run needs is there"
+    return "everything that tracing needs is there" if "good" in verdicts else "tracing is off"
 
 
 def _wrapped(text: str, out: Terminal) -> str:
@@ -130,10 +149,27 @@ def _wrapped(text: str, out: Terminal) -> str:
 async def examine(patient: Patient) -> AsyncGenerator[Finding]:
     """Check one thing after the other; what stands on something broken is not checked."""
     yield Finding("good", "looopy", f"{version('looopy')} on Python {platform.python_version()}")
-    async for finding in _proxy(patient):
+    stood_in = _stood_in()
+    if stood_in is not None:
+        yield stood_in
+    if stood_in is None or patient.has_url:
+        async for finding in _proxy(patient):
+            yield finding
+    async for finding in _tracing():
         yield finding
+
+
+async def _tracing() -> AsyncGenerator[Finding]:
     for finding in await asyncio.to_thread(lambda: list(examine_tracing())):
         yield finding
+
+
+def _stood_in() -> Finding | None:
+    """What to know when the environment wants the stand-in."""
+    try:
+        return Finding("note", "stand-in", _STOOD_IN) if stand_in_wanted() else None
+    except ConfigurationError as error:
+        return Finding("broken", "stand-in", str(error))
 
 
 async def _proxy(patient: Patient) -> AsyncGenerator[Finding]:

@@ -7,29 +7,36 @@ import os
 import uuid
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal
 
 from looopy.cli.finding import Finding
-from looopy.errors import ConfigurationError
+from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
-
-_VARIABLES = (
-    "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
-    "is Langfuse's cloud, LANGFUSE_BASE_URL; looopy.observe.instrument() sends there"
+from looopy.observe.switches import (
+    WHERE_TO,
+    destinations,
+    disabled,
+    draws,
+    sends_metrics,
+    sends_traces,
+    why_off,
 )
+
+_SENDS = "looopy.observe.instrument() sends there"
 
 
 def examine_tracing() -> Iterator[Finding]:
     """Try each destination that the environment names. Blocks until each has answered, or its time is over."""
-    try:
-        from looopy.observe import pipeline  # noqa: PLC0415  the SDK is an extra
-    except ConfigurationError as missing:
-        yield _finding("note", f"off: {missing}; then {_VARIABLES}")
+    if disabled():
+        yield _finding("note", f"{why_off()}; {_SENDS}")
         return
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield _finding("note", "off: OTEL_SDK_DISABLED is 'true', so no span is made")
+    try:
+        import_module("looopy.observe.pipeline")  # needs the SDK
+    except MissingExtra:
+        yield _missing()
         return
     found: list[Finding] = []
     try:
@@ -37,28 +44,34 @@ def examine_tracing() -> Iterator[Finding]:
     except ConfigurationError as error:
         account = None
         found.append(_finding("broken", f"Langfuse: {error}"))
-    if pipeline.sends_traces():
+    if sends_traces():
         found += _otlp(account)
     if account is not None:
         found += _langfuse(account)
-    if pipeline.sends_metrics() and all(each.verdict != "broken" for each in found):
+    if sends_metrics() and all(each.verdict != "broken" for each in found):
         found.append(_metrics())
-    yield from found or [_finding("note", f"{_why_off()}: {_VARIABLES}")]
+    if draws():
+        found.append(
+            _finding("good", "each run is drawn in the terminal when it is over (from OTEL_TRACES_EXPORTER)")
+        )
+    yield from found or [_finding("note", f"{why_off()}; {_SENDS}")]
 
 
 def _finding(verdict: Literal["good", "broken", "note"], text: str) -> Finding:
     return Finding(verdict, "tracing", text)
 
 
-def _why_off() -> str:
-    for variable in ("OTEL_TRACES_EXPORTER", "LANGFUSE_TRACING_ENABLED"):
-        if value := os.environ.get(variable, "").strip():
-            return f"off, with {variable}={value}"
-    return "off, since no variable says where to send"
+def _missing() -> Finding:
+    """The SDK is not there: broken, if somebody wants to use it."""
+    missing = "opentelemetry-sdk is missing: pip install 'looopy[otel]'"
+    if not (wanted := destinations()):
+        return _finding("note", f"off: {missing}; then {WHERE_TO}; {_SENDS}")
+    said = " and ".join(wanted)
+    return _finding("broken", f"{said} {'is' if len(wanted) == 1 else 'are'} set, but {missing}")
 
 
 def _otlp(account: Account | None) -> Iterator[Finding]:
-    from looopy.observe.addresses import environment  # noqa: PLC0415  as above
+    from looopy.observe.addresses import environment  # noqa: PLC0415  needs the SDK
     from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415
 
     with _heard("looopy.observe") as warnings:
@@ -80,15 +93,9 @@ def _otlp(account: Account | None) -> Iterator[Finding]:
 
 
 def _langfuse(account: Account) -> Iterator[Finding]:
-    from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415  as above
+    from looopy.observe.otlp import probe  # noqa: PLC0415  as above
 
-    exporter = OTLPExporter(
-        account.endpoint,
-        headers=account.headers,
-        compression="gzip",
-        rewrite=account.rewrite,
-        name="Langfuse",
-    )
+    exporter = account.exporter()
     trace = uuid.uuid4()
     delivery = probe(exporter, trace_id=trace.int)
     exporter.shutdown()
@@ -108,20 +115,17 @@ def _langfuse(account: Account) -> Iterator[Finding]:
 
 def _metrics() -> Finding:
     from looopy.observe.pipeline import probe_metrics  # noqa: PLC0415  as above
+    from looopy.observe.push import not_taken  # noqa: PLC0415
 
     try:
         with _heard("opentelemetry.exporter") as warnings:  # which is all that their exporter says
-            taken = probe_metrics()
+            taken, url = probe_metrics()
     except ConfigurationError as missing:
         return _finding("broken", f"OTLP: {missing}; or set OTEL_METRICS_EXPORTER=none")
     if taken:
         return _finding("good", "OTLP: metrics are taken there too")
-    said = " ".join(warnings[-1].split()) if warnings else "no reason is given"
-    return _finding(
-        "broken",
-        f"OTLP: metrics are not taken ({said}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
-        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-    )
+    said = warnings[-1] if warnings else "no reason is given"
+    return _finding("broken", not_taken(url, said))
 
 
 @contextmanager

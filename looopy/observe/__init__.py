@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from looopy.errors import MissingExtra
+
 if TYPE_CHECKING:
     from looopy.observe.instrumentation import Instrumentation, instrument
     from looopy.observe.langfuse.experiment import task_of
@@ -30,7 +32,12 @@ def __getattr__(name: str) -> object:
     """What needs OpenTelemetry's SDK or an HTTP client is loaded when it is first used."""
     if name not in _AT_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_AT_FIRST_USE[name]}"), name)
+    try:
+        return getattr(import_module(f"{__name__}.{_AT_FIRST_USE[name]}"), name)
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("opentelemetry.sdk"):
+            raise
+        raise MissingExtra(f"{__name__}.{name}", needs="opentelemetry-sdk", extra="otel") from missing
 
 
 def __dir__() -> list[str]:

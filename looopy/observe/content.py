@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import dropwhile, takewhile
 from typing import Any, Literal, TypeAlias, TypeVar, assert_never, cast, get_args
 
 from looopy.errors import ConfigurationError
+from looopy.events import Failure
 from looopy.messages import JSON, DataPart, FilePart, FinishReason, Message, Part, TextPart, ToolCall
+from looopy.observe import reasons
 from looopy.observe.shown import Allow, address, label, quoted, short, text, value
 from looopy.ports import ToolDefinition
 
@@ -98,6 +100,21 @@ class Content:
             what = "the redaction hook %s %s: each text that it fails on is left out of the traces (this is said once)"
             _log.warning(what, name, why)
         return f"[content dropped: the redaction hook {why}]"
+
+
+def told(failure: Failure, shown: Transcript | None, *, by_tool: bool = False) -> Failure:
+    """A failure as it may be shown.
+
+    Args:
+        failure: what there is to show.
+        shown: writes content; None where none is shown: then only looopy's own words are.
+        by_tool: whether a tool says it. Then it is a result that the model reads, so it is content.
+    """
+    if shown is not None:
+        said = shown.failure(failure.message)
+    else:
+        said = "" if by_tool else reasons.own_words(failure)
+    return replace(failure, type=reasons.kind(failure), message=said)
 
 
 class Transcript:

@@ -140,6 +140,11 @@ class Destination:
         """Leave the exporter open at the end: somebody else goes on with it."""
         self._sent.spared = True
 
+    def hurry(self) -> None:
+        """The program ends."""
+        if isinstance(self.exporter, OTLPExporter):
+            self.exporter.hurry()
+
     def shutdown(self) -> None:
         """Send what is in the queue, and stop; blocks."""
         self._send()
@@ -192,17 +197,14 @@ class _Counted(SpanExporter):
                 spans if self._reads_light else [_readable(span) for span in spans]
             )
         except Exception as error:
-            result = self._refused(f"it raised {words(error)}", spans)
-        else:
-            if result is not SpanExportResult.SUCCESS:
-                result = self._refused("its own log may say why", spans)
-        if result is SpanExportResult.SUCCESS:
-            self.delivered += len(spans)
-        else:
-            self.lost += len(spans)
-        return result
+            return self._refused(f"it raised {words(error)}", spans)
+        if result is SpanExportResult.FAILURE:
+            return self._refused("its own log may say why", spans)
+        self.delivered += len(spans)  # one written by hand may return nothing
+        return SpanExportResult.SUCCESS
 
     def _refused(self, why: str, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.lost += len(spans)
         if not self._said:
             self._said = True
             _log.warning(

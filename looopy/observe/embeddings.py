@@ -11,6 +11,8 @@ from opentelemetry.trace import SpanKind
 
 from looopy.events import Failure
 from looopy.observe import attributes as a
+from looopy.observe.content import told
+from looopy.observe.reasons import kind
 from looopy.observe.spans import Tracer, failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
@@ -41,8 +43,8 @@ async def embedded(
         answer = await ask(request)
     except BaseException as error:  # also a cancel: the span must end
         failure = Failure.of(error)
-        span.set_status(failed(failure))
-        span.set_attribute(a.ERROR, failure.type)
+        span.set_status(failed(told(failure, None)))
+        span.set_attribute(a.ERROR, kind(failure))
         raise
     else:
         span.set_attributes(_found(answer))

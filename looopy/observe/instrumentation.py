@@ -18,6 +18,7 @@ from opentelemetry.trace import TracerProvider
 from reactivex import Observable, Observer, abc
 
 from looopy import watcher
+from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
@@ -27,9 +28,11 @@ from looopy.observe.forks import end_with_fork, end_with_process, forget_in_fork
 from looopy.observe.logs import RunLog, heard
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
-from looopy.observe.options import Options, wanted
+from looopy.observe.options import Options
 from looopy.observe.pipeline import Pipeline
-from looopy.observe.spans import RunSpans, Spans
+from looopy.observe.spans import RunSpans, Spans, called_from
+from looopy.observe.switches import draws, why_off
+from looopy.observe.timeline import Origin
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
@@ -38,11 +41,9 @@ from looopy.watcher import Caller, Watched
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
+    from looopy.observe.drawing import Drawings
+
 _log = logging.getLogger("looopy.observe")
-_NOWHERE = (
-    "instrument(): nothing says where to send traces, so there are only logs: set OTEL_EXPORTER_OTLP_ENDPOINT (for example "
-    "http://localhost:4318), or LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY; or pass console=True to see each run in the terminal"
-)
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
 _PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
 """What nobody here looks at; there are thousands of them."""
@@ -85,14 +86,16 @@ def instrument(
         max_content_chars: longer texts are cut, with a mark.
         legacy_attributes: also the names that were in use before 2025, such as `gen_ai.system` and `gen_ai.usage.prompt_tokens`.
         exporters: where to send spans, instead of where the environment says; `()` for nowhere.
-        console: also draw each run on stderr when it is over; needs the extra `cli`, and no backend.
+        console: also draw each run on stderr when it is over, with the agents that its tools called; needs the extra `cli` beside `otel`, and no
+            backend. OTEL_TRACES_EXPORTER=console does the same.
         langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
             by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
         service_name: OTEL_SERVICE_NAME, else "looopy".
         environment: `deployment.environment.name`; left out, LANGFUSE_TRACING_ENVIRONMENT.
         release: of your program; left out, LANGFUSE_RELEASE.
         sample_rate: the share of traces that are recorded, 0 to 1; left out, OTEL_TRACES_SAMPLER, and else all.
-        tracer_provider: your own; left out, the global one if there is one, and else one that is made here and becomes the global one.
+        tracer_provider: your own; left out, the global one if there is one, and else, if spans go anywhere, one that is made here and becomes
+            the global one.
         meter_provider: the same for metrics. Where there is none, metrics are sent if OTLP is.
 
     Returns:
@@ -102,11 +105,14 @@ def instrument(
         ConfigurationError: an argument or a variable cannot work; the message says which and the mend.
         MissingExtra: a package is needed that is not installed.
     """
+    console = console or (exporters is None and draws())
     global _newest  # noqa: PLW0603  one for the process
     options = Options(
-        content=Content(redact=redact, max_chars=max_content_chars) if wanted(capture_content) else None,
+        capture_content=capture_content,
+        redact=redact,
+        max_content_chars=max_content_chars,
         legacy_attributes=legacy_attributes,
-        exporters=None if exporters is None else tuple(exporters),
+        exporters=exporters,
         console=console,
         langfuse=langfuse,
         service_name=service_name,
@@ -116,14 +122,16 @@ def instrument(
         tracer_provider=tracer_provider,
         meter_provider=meter_provider,
     )
-    options.check()
     with _lock:
         before = _newest
         if before is not None and before.options == options and not before.over:
             return before
         new = Instrumentation(options, Pipeline(options))
         if not (new.records or console or exporters is not None):
-            _log.warning(_NOWHERE)
+            _log.warning(
+                "instrument(): %s. There are only logs; console=True would also draw each run in the terminal",
+                why_off(),
+            )
         _newest = new
         watcher.watch_with(new)
     if before is not None:
@@ -150,15 +158,15 @@ class Instrumentation:
             content=options.content,
             legacy=options.legacy_attributes,
         )
-        self._drawing = _drawing() if options.console else None
+        self._drawings = _drawings(options.content) if options.console else None
         self._instruments = Instruments(pipeline.meter_provider) if pipeline.meter_provider else None
         pipeline.open()
         forget_in_forks(self)
         end_with_process(self)
 
     def __repr__(self) -> str:
-        state = "off" if self.over else self._pipeline.where or "nowhere"
-        return f"<looopy.observe: {state}>"
+        where = (*self._pipeline.where, *(["the terminal"] if self.options.console else ()))
+        return f"<looopy.observe: {'off' if self.over else ' · '.join(where) or 'nowhere'}>"
 
     def __enter__(self) -> Self:
         return self
@@ -168,8 +176,8 @@ class Instrumentation:
 
     @property
     def records(self) -> bool:
-        """Whether spans or metrics go anywhere."""
-        return self._pipeline.leads_somewhere
+        """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
+        return bool(self._pipeline.where)
 
     @property
     def delivered(self) -> int:
@@ -188,7 +196,7 @@ class Instrumentation:
             timeout: seconds to wait at most.
 
         Returns:
-            Whether all of it was sent in that time.
+            Whether all of it was sent in that time, and no span was lost by it.
         """
         return self._pipeline.flush(timeout)
 
@@ -216,6 +224,8 @@ class Instrumentation:
         global _lock  # noqa: PLW0603  as above
         _lock = threading.Lock()
         _under_way.clear()
+        if self._drawings is not None:
+            self._drawings = _drawings(self.options.content)
         if not self.over:
             end_with_fork(self)
 
@@ -237,7 +247,7 @@ class Instrumentation:
         spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, spans), self._pipeline.faults)
+            watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
@@ -258,7 +268,7 @@ class Instrumentation:
         """Let texts be embedded, within a span."""
         return await embedded(self._spans.tracer, embedder, request, ask)
 
-    def _folds(self, setup: Setup, state: LoopState, spans: RunSpans) -> list[Fold]:
+    def _folds(self, setup: Setup, state: LoopState, caller: Caller, spans: RunSpans) -> list[Fold]:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
@@ -270,15 +280,25 @@ class Instrumentation:
             folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
-        if self._drawing is not None:
-            folds.append(self._drawing())
+        if self._drawings is not None:
+            parent, call_id = called_from(caller.context)
+            origin = Origin(
+                agent=state.agent_id,
+                iterations=state.iteration,
+                trace_id=spans.trace_id,
+                parent=parent,
+                call_id=call_id,
+            )
+            folds.append(self._drawings.of(state.task_id, origin))
         return folds
 
 
-def _drawing() -> type[Fold]:
-    from looopy.observe.drawing import Drawing
-
-    return Drawing
+def _drawings(content: Content | None) -> Drawings:
+    try:
+        from looopy.observe.drawing import Drawings
+    except MissingExtra as missing:
+        raise MissingExtra("instrument(console=True)", needs="rich", extra="otel,cli") from missing
+    return Drawings(content)
 
 
 class Fold(Protocol):

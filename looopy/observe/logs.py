@@ -4,6 +4,10 @@ Silent until the program configures logging: nothing is printed, also no warning
 no argument, no result. Errors of tools, servers and plugs may quote them, so of what failed only its kind is told, and looopy's own words for it,
 in one line and without credentials.
 
+Each line begins with the agent and the task, so that lines of several runs can be told apart in any format, for example
+
+    clerk 3f2a91: model call 1 ended: tool_calls, gpt-4o-mini, 0.52 s, 50 + 10 tokens, 0.0002 USD
+
 Each record has the attributes named in `FIELDS`, and those in `MEASURES` where something was measured, for formatters that write JSON.
 """
 
@@ -33,6 +37,7 @@ from looopy.events import (
 )
 from looopy.messages import Usage
 from looopy.observe import reasons
+from looopy.observe.figures import harmless
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
 from looopy.observe.shown import short, tool_name
 
@@ -52,6 +57,8 @@ FIELDS = (
 
 MEASURES = ("outcome", "error_type", "seconds", "input_tokens", "output_tokens", "cost")
 """On the records of what ended: a model call, a tool call or a run; None for what nobody knows. A retry has its `error_type`."""
+
+_SHORT = 16  # characters of a task's id that are shown as they are; of a longer one, six
 
 logger = logging.getLogger("looopy.run")
 # Of this logger alone: what `looopy.observe` warns of, that traces do not arrive, must be seen in a program that configures nothing.
@@ -84,11 +91,13 @@ class RunLog:
         span_id: of the run's span, 16 hex digits; empty for none.
     """
 
-    __slots__ = ("_began", "_called", "_calls", "_cost", "_fields", "_started", "_usage")
+    __slots__ = ("_agent", "_began", "_called", "_calls", "_cost", "_fields", "_model", "_started", "_usage")
 
     def __init__(self, *, agent: str, trace_id: str = "", span_id: str = "") -> None:
         self._fields: dict[str, object] = dict.fromkeys(FIELDS, "")
         self._fields |= {"agent_id": agent, "iteration": 0, "trace_id": trace_id, "span_id": span_id}
+        self._agent = harmless(short(agent))
+        self._model = ""
         self._began: Event | None = None  # None also after the end
         self._called = BLANK
         self._calls = 0
@@ -164,8 +173,10 @@ class RunLog:
         self._called = event.timestamp
         self._calls += 1
         self._fields["iteration"] = event.iteration
-        what = "model call %d begins: %d messages, %d tools"
-        self._log(logging.DEBUG, event, what, event.iteration, event.messages, event.tools)
+        self._model = event.model
+        what = "model call %d begins: %s%d messages, %d tools"
+        asked = _part(event.model)
+        self._log(logging.DEBUG, event, what, event.iteration, asked, event.messages, event.tools)
 
     def _again(self, event: LLMRetry) -> None:
         self._called = event.timestamp + timedelta(seconds=event.seconds)
@@ -196,9 +207,10 @@ class RunLog:
         self._log(
             logging.INFO,
             event,
-            "model call %d ended: %s, %s",
+            "model call %d ended: %s, %s%s",
             self._fields["iteration"],
             event.finish_reason,
+            _part(event.model or self._model),
             _spent(seconds, usage, cost),
             **_measures(event.finish_reason, seconds, usage=usage, cost=cost),
         )
@@ -230,7 +242,8 @@ class RunLog:
             "model": short(getattr(event, "model", "")),
             **measures,
         }
-        logger.log(level, what, *args, extra=extra)
+        line = f"%s %s: {what}"
+        logger.log(level, line, self._agent, _short(event.task_id), *args, extra=extra)
 
 
 def _level(error: Failure | None) -> int:
@@ -238,6 +251,16 @@ def _level(error: Failure | None) -> int:
     if error is None or error.type == CANCELED:
         return logging.INFO
     return logging.WARNING if error.type == LimitExceeded.__name__ else logging.ERROR
+
+
+def _short(task_id: str) -> str:
+    """Enough of an id to tell it from others."""
+    return harmless(task_id if len(task_id) <= _SHORT else task_id[:6])
+
+
+def _part(model: str) -> str:
+    """A model's name as one thing of several; empty where nobody said it."""
+    return f"{harmless(short(model))}, " if model else ""
 
 
 def _spent(seconds: float, usage: Usage | None, cost: float | None) -> str:

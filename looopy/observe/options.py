@@ -1,16 +1,17 @@
-"""What `instrument` was asked for, as a value: compared, so that asking twice is asking once."""
+"""What `instrument` was asked for, as a value: checked, and compared, so that asking twice is asking once."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, cast
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from looopy.errors import ConfigurationError
-from looopy.observe.content import Content
+from looopy.observe.content import Content, Redaction
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -20,11 +21,20 @@ _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The arguments of `instrument`, which says what each means."""
+    """The arguments of `instrument`, which says what each means.
 
-    content: Content | None
+    Attributes:
+        content: what of a conversation is shown; None for nothing.
+
+    Raises:
+        ConfigurationError: one of them cannot work.
+    """
+
+    capture_content: bool | None = field(compare=False)
+    redact: Redaction | None = field(compare=False)
+    max_content_chars: int = field(compare=False)
     legacy_attributes: bool
-    exporters: tuple[SpanExporter, ...] | None
+    exporters: Sequence[SpanExporter] | None
     console: bool
     langfuse: bool | Literal["package", "otlp"] | None
     service_name: str
@@ -33,29 +43,73 @@ class Options:
     sample_rate: float | None
     tracer_provider: TracerProvider | None
     meter_provider: MeterProvider | None
+    content: Content | None = field(init=False)
 
-    def check(self) -> None:
-        """Say what cannot work.
-
-        Raises:
-            ConfigurationError: a number is out of its range, or an exporter is none.
-        """
-        if self.sample_rate is not None and not 0 <= self.sample_rate <= 1:
-            raise ConfigurationError(
-                f"instrument(sample_rate={self.sample_rate!r}): a share of the traces, from 0 to 1",
-                argument="sample_rate",
-            )
-        for exporter in self.exporters or ():
-            if isinstance(exporter, type) or not callable(getattr(exporter, "export", None)):
-                raise ConfigurationError(
-                    f"instrument(exporters=[{exporter!r}]): pass span exporters of OpenTelemetry, made: exporters=[OTLPSpanExporter(…)]",
-                    argument="exporters",
-                )
+    def __post_init__(self) -> None:
+        if isinstance(self.exporters, Iterable):
+            object.__setattr__(self, "exporters", tuple(self.exporters))
+        for argument, (fits, rule) in _RULES.items():
+            given = getattr(self, argument)
+            if not fits(given):
+                raise ConfigurationError(f"instrument({argument}={given!r}): {rule}", argument=argument)
+        content = Content(redact=self.redact, max_chars=self.max_content_chars)
+        object.__setattr__(self, "content", content if _wanted(self.capture_content) else None)
 
 
-def wanted(capture_content: bool | None) -> bool:
+def _wanted(capture_content: bool | None) -> bool:
     """Whether content is captured: what was said, or else the variable."""
     if capture_content is not None:
         return capture_content
     # OpenTelemetry's own packages know span_only, event_only and span_and_event too.
     return os.environ.get(_CAPTURE, "").strip().lower() in ("true", "1", "span_only", "span_and_event")
+
+
+def _is_text(given: object) -> bool:
+    return given is None or isinstance(given, str)
+
+
+def _is_truth(given: object) -> bool:
+    return isinstance(given, bool)
+
+
+def _are_exporters(given: object) -> bool:
+    return given is None or (
+        isinstance(given, tuple)
+        and all(
+            callable(getattr(each, "export", None)) and not isinstance(each, type)
+            for each in cast("tuple[object, ...]", given)
+        )
+    )
+
+
+def _is_share(given: object) -> bool:
+    return given is None or (isinstance(given, int | float) and not _is_truth(given) and 0 <= given <= 1)
+
+
+_TEXT = (_is_text, "it must be text")
+_TRUTH = (_is_truth, "it must be True or False")
+_RULES: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "capture_content": (lambda given: given is None or _is_truth(given), "it must be True, False or None"),
+    "redact": (
+        lambda given: given is None or callable(given),
+        "it must be a function of a text and where it stands",
+    ),
+    "max_content_chars": (
+        lambda given: isinstance(given, int) and not _is_truth(given) and given > 0,
+        "it must be a number of characters above 0",
+    ),
+    "legacy_attributes": _TRUTH,
+    "exporters": (
+        _are_exporters,
+        "pass span exporters of OpenTelemetry, made: exporters=[OTLPSpanExporter(…)]",
+    ),
+    "console": _TRUTH,
+    "langfuse": (
+        lambda given: given is None or _is_truth(given) or given in ("package", "otlp"),
+        "it must be True, False, None, 'package' or 'otlp'",
+    ),
+    "service_name": _TEXT,
+    "environment": _TEXT,
+    "release": _TEXT,
+    "sample_rate": (_is_share, "it must be a share of the traces, from 0 to 1"),
+}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from random import SystemRandom
+from typing import TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -37,6 +38,10 @@ from looopy.observe.outages import Outages
 
 _MOST = 64 * 2**20  # bytes of a request; the specification's default limit
 _ANSWER = 65_536  # bytes of an answer that are read
+_NOBODY = frozenset(
+    {"refused-connection", "unknown-host"}
+)  # what is said at once, not when all attempts are over
+_CHANCE = SystemRandom()  # its own: a program that seeds `random` is not disturbed by a thread
 _FIRST_WAIT = 0.5  # seconds before the second attempt, twice as many before each next
 
 
@@ -79,11 +84,20 @@ class _Process:
     def __init__(self, outages: Outages) -> None:
         self.lock = threading.Lock()
         self.stopped = threading.Event()
+        self.hurried = threading.Event()
         self.outages = outages
         self.delivered = 0
         self.lost = 0
         self.unreachable = False
         self.transport: httpx.HTTPTransport | None = None
+
+
+_Hopes: TypeAlias = Callable[[Failure, int], None]
+"""Is told of spans that could not be sent, and are tried again."""
+
+
+def _unsaid(_: Failure, __: int) -> None:
+    pass
 
 
 class OTLPExporter(SpanExporter):
@@ -205,8 +219,13 @@ class OTLPExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, count them, and say through logging what hinders it."""
-        delivery = self.deliver(spans)
         process = self._process()
+
+        def hopes(failure: Failure, spans: int) -> None:
+            with process.lock:
+                process.outages.hopes(failure, spans)
+
+        delivery = self._guarded(spans, hopes)
         with process.lock:
             process.delivered += delivery.delivered
             process.lost += delivery.lost
@@ -223,10 +242,13 @@ class OTLPExporter(SpanExporter):
             spans: ended spans.
             retry: whether to try again, within `timeout`, what may work in a moment.
         """
+        return self._guarded(spans, _unsaid if retry else None)
+
+    def _guarded(self, spans: Sequence[ReadableSpan], hopes: _Hopes | None) -> Delivery:
         # Else an instrumented HTTP client would trace the sending of traces.
         token = attach(set_value(SUPPRESS, True))
         try:
-            return self._deliver(spans, retry=retry)
+            return self._deliver(spans, hopes)
         except Exception as error:
             failure = of_error(self._target, error)
             return Delivery(0, len(spans), 0, failure.words, (replace(failure, spans=len(spans)),))
@@ -238,11 +260,16 @@ class OTLPExporter(SpanExporter):
         del timeout_millis
         return True
 
+    def hurry(self) -> None:
+        """The program ends: wait no longer for a server that is not there."""
+        self._process().hurried.set()
+
     def shutdown(self) -> None:
         """Give up waiting, and close the connections. Spans that come later are lost."""
         self._shut = True
         process = self._process()
         process.stopped.set()
+        process.hurried.set()
         with process.lock:
             if process.transport:
                 process.transport.close()
@@ -255,7 +282,7 @@ class OTLPExporter(SpanExporter):
             pid, _Process(Outages(self._name, self.url))
         )
 
-    def _deliver(self, spans: Sequence[ReadableSpan], *, retry: bool) -> Delivery:
+    def _deliver(self, spans: Sequence[ReadableSpan], hopes: _Hopes | None) -> Delivery:
         if self._shut:
             closed = Failure("shut-down", "the exporter was shut down before they came", spans=len(spans))
             return Delivery(0, len(spans), 0, closed.words, (closed,))
@@ -264,7 +291,7 @@ class OTLPExporter(SpanExporter):
         failures = _mishaps(encoded)
         delivered = status = 0
         for request in encoded.requests:
-            outcome = self._send(request, deadline, retry=retry)
+            outcome = self._send(request, deadline, hopes)
             status = outcome.status
             if isinstance(outcome, Failure):
                 failures.append(replace(outcome, spans=request.spans))
@@ -284,7 +311,7 @@ class OTLPExporter(SpanExporter):
             "partly", f"it took a part of them only.{said}", spans=taken.rejected, status=taken.status
         )
 
-    def _send(self, request: Request, deadline: float, *, retry: bool) -> _Taken | Failure:
+    def _send(self, request: Request, deadline: float, hopes: _Hopes | None) -> _Taken | Failure:
         if len(request.body) > _MOST:
             return Failure(
                 "too-large", f"a span of {len(request.body):,} bytes is never sent: capture less content"
@@ -300,12 +327,16 @@ class OTLPExporter(SpanExporter):
                 return replace(outcome, rejected=min(outcome.rejected, request.spans))
             process.unreachable = outcome.unreachable
             # A program that ends does not wait for a server that is not there; nor does one that waited for it the last time.
-            hopeless = outcome.unreachable and (was_unreachable or not threading.main_thread().is_alive())
+            hurried = process.hurried.is_set() or not threading.main_thread().is_alive()
+            hopeless = outcome.unreachable and (was_unreachable or hurried)
             # A server that says "at once" is given the time all the same: it is not well.
-            pause = max(random.uniform(0.8, 1.2) * wait, outcome.retry_after or 0.0)  # noqa: S311
-            if not retry or not outcome.retry or hopeless or time.monotonic() + pause > deadline:
+            pause = max(_CHANCE.uniform(0.8, 1.2) * wait, outcome.retry_after or 0.0)
+            if hopes is None or not outcome.retry or hopeless or time.monotonic() + pause > deadline:
                 return outcome
-            if process.stopped.wait(pause):
+            if outcome.kind in _NOBODY:
+                hopes(outcome, request.spans)
+            (process.hurried if outcome.unreachable else process.stopped).wait(pause)
+            if self._shut:
                 return outcome
             wait *= 2
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
+from weakref import WeakSet
 
 from looopy.observe.diagnosis import Failure
 
@@ -28,11 +30,37 @@ class Outages:
         self._clock = clock
         self._said: dict[str, float] = {}
         self._lost = 0
-        self._announced = False
+        self._announced = self._hopes = False
+        self._unreachable = False
+        _all.add(self)
+
+    def concern(self, url: str, *, unreachable: bool) -> bool:
+        """Whether it has been said that the server of this URL takes nothing, or cannot be reached, and not yet that it does again."""
+        return (
+            self._announced
+            and (self._unreachable or not unreachable)
+            and urlsplit(self._url).netloc == urlsplit(url).netloc
+        )
+
+    def hopes(self, failure: Failure, spans: int) -> None:
+        """Spans could not be sent, and are tried again."""
+        if self._new(failure.kind):
+            self._hopes = True
+            _log.warning(
+                "%s: could not export %s to %s yet: %s Trying again (said once)",
+                self._name,
+                _counted(spans),
+                self._url,
+                failure.words,
+            )
 
     def failed(self, failure: Failure) -> None:
         """Spans are lost, or something about them is worth a word."""
         self._lost += failure.spans
+        self._unreachable = failure.unreachable
+        if self._hopes and failure.spans:
+            self._hopes, self._announced = False, True
+            _log.warning("%s: gave up, so %s lost", self._name, _lost(failure.spans))
         if not self._new(failure.kind):
             return
         if not failure.spans:
@@ -50,21 +78,30 @@ class Outages:
     def worked(self) -> None:
         """A batch arrived, so an outage is over."""
         if self._announced:
-            _log.warning(
-                "%s: exported again to %s, after %s lost",
-                self._name,
-                self._url,
-                f"{_counted(self._lost)} {'was' if self._lost == 1 else 'were'}",
-            )
-        self._lost, self._announced = 0, False
+            _log.warning("%s: exported again to %s, after %s lost", self._name, self._url, _lost(self._lost))
+        elif self._hopes:
+            _log.warning("%s: exported to %s after all", self._name, self._url)
+        self._lost, self._announced, self._hopes = 0, False, False
 
     def _new(self, kind: str) -> bool:
         now = self._clock()
         last = self._said.get(kind)
-        if last is None or (not self._announced and now - last > _QUIET):
+        if last is None or (not (self._announced or self._hopes) and now - last > _QUIET):
             self._said[kind] = now
             return True
         return False
+
+
+_all: WeakSet[Outages] = WeakSet()
+
+
+def is_known(url: str, *, unreachable: bool = False) -> bool:
+    """Whether it has been said already that the server of this URL takes nothing, or that it cannot be reached."""
+    return any(each.concern(url, unreachable=unreachable) for each in tuple(_all))
+
+
+def _lost(spans: int) -> str:
+    return f"{_counted(spans)} {'was' if spans == 1 else 'were'}"
 
 
 def _counted(spans: int) -> str:

@@ -6,7 +6,7 @@ Needs rich, and is imported only when somebody wants a picture. `rows.py` says w
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO
@@ -14,13 +14,13 @@ from typing import IO
 from looopy.errors import MissingExtra
 from looopy.events import Event
 from looopy.observe.bars import ASCII, UNICODE, Axis, Signs
-from looopy.observe.figures import harmless
+from looopy.observe.figures import duration, harmless
 from looopy.observe.rows import Bar, Look, Row, Rows, foot
-from looopy.observe.timeline import Span, SpanStatus, timeline
+from looopy.observe.timeline import Origin, Span, SpanStatus, timeline
 from looopy.observe.totals import Time, spent_by_model, time_of
 
 try:
-    from rich.cells import cell_len, set_cell_size
+    from rich.cells import cell_len, chop_cells, set_cell_size
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 except ImportError as error:
@@ -50,15 +50,22 @@ _WORDS: dict[SpanStatus, str] = {
 }
 
 
-def draw(events: Iterable[Event], *, file: IO[str] | None = None, until: datetime | None = None) -> None:
+def draw(
+    events: Iterable[Event],
+    *,
+    file: IO[str] | None = None,
+    until: datetime | None = None,
+    origins: Mapping[str, Origin] | None = None,
+) -> None:
     """Draw where the time and the money of some events went.
 
     Args:
         events: of one task or of many.
         file: where to; left out: stdout.
         until: the present, for what is still open.
+        origins: what is known of tasks beside their events, by task.
     """
-    Console(file=file).print(Picture(timeline(events, until=until)))
+    Console(file=file).print(Picture(timeline(events, until=until, origins=origins)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,9 @@ class _Layout:
         for place in (1, 2, 3):  # what can be left out where there is no room
             if width - name - 1 - sum(size + 2 for size in figures if size) < _NARROWEST:
                 figures[place] = 0
-        bar = max(1, width - name - 1 - sum(size + 2 for size in figures if size))
+        room = max(1, width - 1 - sum(size + 2 for size in figures if size))
+        name = max(name, min(wanted, room - min(_NARROWEST, width // 5)))  # a name says more than a long bar
+        bar = max(1, room - name)
         return cls(signs, width, name, bar, tuple(figures))
 
     def axis(self, start: float, end: float) -> Axis:
@@ -137,9 +146,18 @@ class _Layout:
         return Axis(start, end, self.bar)
 
     def heading(self, span: Span) -> Text:
-        """Which task it is, and how it ended."""
-        words = [span.task_id, "resumed" if span.resumed else "", _WORDS[span.status], _date(span.start)]
+        """Who it was, how it ended and when, how long it took, and what to search for."""
+        words = [
+            span.name.removeprefix("invoke_agent").strip(),
+            "resumed" if span.resumed else "",
+            _WORDS[span.status],
+            duration(span.seconds),
+            f"trace {span.trace_id}" if span.trace_id else span.task_id and f"task {span.task_id}",
+        ]
         said = harmless(", ".join(filter(None, words)), self.signs.encoding)
+        date = _date(span.start)
+        if date and cell_len(said) + len(date) + 4 <= self.width:
+            said = f"{said}, {date}"
         mark = self.signs.marks[span.status]
         line = Text.assemble((mark, _TROUBLE.get(span.status, "green")), " ", (said, "dim"))
         return self._cut(line)
@@ -154,11 +172,20 @@ class _Layout:
     def lines(self, rows: Iterable[Row], axis: Axis) -> Iterator[Text]:
         """The rows, each on a line."""
         for row in rows:
-            yield self._cut(self._note(row) if row.look is None else self._line(row, row.look, axis))
+            if row.look is None:
+                yield from map(self._cut, self._note(row))
+            else:
+                yield self._cut(self._line(row, row.look, axis))
 
-    def _note(self, row: Row) -> Text:
+    def _note(self, row: Row) -> Iterator[Text]:
+        """On two lines, if it needs them."""
         style = _TROUBLE.get(row.status, "")
-        return Text.assemble((row.stem, "dim"), (row.name, style))
+        room = self.width - len(row.stem)
+        first = _begun(row.name, room)
+        rest = row.name[len(first) :].strip()
+        yield Text.assemble((row.stem, "dim"), (first, style))
+        if rest:
+            yield Text.assemble((row.stem, "dim"), (_fitted(rest, room, self.signs), style))
 
     def _line(self, row: Row, look: Look, axis: Axis) -> Text:
         stem = row.stem[: self.name - _SHORTEST]  # however deep it stands, one can read what it is
@@ -199,6 +226,15 @@ class _Layout:
 def _label(row: Row, signs: Signs) -> str:
     """How it ended, unless well, and the name."""
     return row.name if row.status == "ok" else f"{signs.marks[row.status]} {row.name}"
+
+
+def _begun(text: str, room: int) -> str:
+    """As much of a text as fits into so many columns, up to the end of a word unless that is far away."""
+    if cell_len(text) <= room:
+        return text
+    fitting = next(iter(chop_cells(text, max(1, room))))
+    words = fitting.rpartition(" ")[0]
+    return words if len(words) > len(fitting) // 3 else fitting
 
 
 def _fitted(text: str, room: int, signs: Signs) -> str:

@@ -1,13 +1,14 @@
 """Where spans and metrics go: which providers of OpenTelemetry's SDK, and what hangs on them.
 
-A provider that is there already is used as it is, and one that is made here becomes the global one. Options and environment decide which
-destinations there are (`destinations.py`). With `destinations.py` and `otlp.py` the only module that knows the SDK.
+Options and environment decide which destinations there are (`destinations.py`). A tracer provider that is there already is used as it is. Else,
+where there is a destination, one is made and becomes the global one; where there is none, no spans are made. With `destinations.py` and `otlp.py` the only module that knows the SDK.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import ProxyTracerProvider, TracerProvider
+from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, TracerProvider
 
 from looopy.errors import ConfigurationError, MissingExtra
 from looopy.observe.langfuse.account import Account
 from looopy.observe.options import Options
+from looopy.observe.switches import disabled, sends_metrics, sends_traces, switched_off
 
 try:
     from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
@@ -29,13 +31,19 @@ try:
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 except ModuleNotFoundError as missing:
-    raise MissingExtra("looopy.observe.instrument", needs="opentelemetry-sdk", extra="otel") from missing
+    raise MissingExtra(
+        "looopy.observe.instrument",
+        needs="opentelemetry-sdk",
+        extra="otel",
+        more="or 'looopy[otel,cli]' for console=True",
+    ) from missing
 
 from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Meter
 from looopy.observe.otlp import OTLPExporter
+from looopy.observe.push import url_of
 from looopy.observe.spans import MakesSpans
 from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
 
@@ -43,7 +51,6 @@ if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached
 
 _SCHEMA = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
-_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 class Pipeline:
@@ -54,7 +61,7 @@ class Pipeline:
         tracer: makes looopy's spans.
         meter_provider: takes the metrics; None for nobody.
         account: the Langfuse project that spans go to; None for none.
-        where: where spans go, in words; empty for nowhere.
+        where: where spans and metrics go, each in words; empty for nowhere.
     """
 
     def __init__(self, options: Options) -> None:
@@ -62,28 +69,37 @@ class Pipeline:
         self.account = _account(options)
         resource = _resource(options)
         there = options.tracer_provider or _global()
-        provider = there or _provider(resource, options.sample_rate)
         self._destinations = _destinations(options, self.account, own=there is None)
-        self._attached, self.where = _langfuse(options, self.account, provider, self._destinations)
-        self._outlet = Outlet.of(provider) if self._destinations or provider is not there else None
+        made = there is None and bool(self._destinations or self.account)
+        provider = there or (_provider(resource, options.sample_rate) if made else NoOpTracerProvider())
+        self._attached = _langfuse(options, self.account, provider, self._destinations)
+        self._outlet = Outlet.of(provider) if self._destinations or made else None
         self.tracer = CarefulTracer(_tracer(provider), self._outlet, self.faults)
-        self._made_here = there is None
         self.meter_provider, self._meters = _meters(options, resource)
+        self.where = tuple(self._where(theirs=there is not None))
 
-    @property
-    def leads_somewhere(self) -> bool:
-        """Whether anybody gets spans or metrics: a destination, or a provider of the program's own."""
-        return bool(self.where) or self.meter_provider is not None or not self._made_here
+    def _where(self, *, theirs: bool) -> Iterator[str]:
+        yield from (destination.name for destination in self._destinations)
+        if self.account is not None and self._attached is not None:
+            yield _named(self.account)
+        if theirs:
+            yield "your tracer provider"
+        if self.meter_provider is not None:
+            yield "metrics by OTLP" if self._meters else "your meter provider"
 
     @property
     def delivered(self) -> int:
         """Spans that exporters have taken."""
-        return sum(destination.delivered for destination in self._destinations)
+        return sum(each.delivered for each in self._counted)
 
     @property
     def lost(self) -> int:
         """Spans that could not be made, that there was no room for, or that exporters have refused; of several exporters each one's."""
-        return self.faults.lost + sum(destination.lost for destination in self._destinations)
+        return self.faults.lost + sum(each.lost for each in self._counted)
+
+    @property
+    def _counted(self) -> list[Destination | Attached]:
+        return [*self._destinations, *([self._attached] if self._attached else [])]
 
     def open(self) -> None:
         """Let spans go there from now on."""
@@ -91,13 +107,12 @@ class Pipeline:
             self._outlet.lead_to(self._destinations)
 
     def flush(self, seconds: float) -> bool:
-        """Send what is waiting; whether all of it was sent in that time."""
+        """Send what is waiting; whether all of it was sent in that time, and no span was lost."""
+        lost = self.lost
         flushing: list[Callable[[], object]] = [destination.flush for destination in self._destinations]
         if self._attached is not None:
             flushing.append(self._attached.flush)
-        if self._meters is not None:
-            flushing.append(self._meters.flush)
-        return at_once(flushing, seconds)
+        return self._at_once(flushing, self._meters and self._meters.flush, seconds) and self.lost == lost
 
     def give_way(self, new: Pipeline) -> None:
         """Let the spans that are still open here end there."""
@@ -109,25 +124,44 @@ class Pipeline:
 
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
+        if not threading.main_thread().is_alive():
+            for each in self._counted:
+                each.hurry()
         if self._outlet is not None:
             self._outlet.leave(self._destinations)
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]
         if self._attached is not None:
             closing.append(self._attached.shutdown)
-        if self._meters is not None:
-            closing.append(self._meters.shutdown)
-        at_once(closing, seconds)
+        self._at_once(closing, self._meters and self._meters.shutdown, seconds)
         for destination in self._destinations:
             destination.close()
+
+    def _at_once(
+        self, spans: Sequence[Callable[[], object]], metrics: Callable[[], object] | None, seconds: float
+    ) -> bool:
+        """Send both, at the same time but for a moment: what traces say of a server, metrics need not say again."""
+        if metrics is None:
+            return at_once(spans, seconds)
+        said = threading.Event()
+
+        def traces() -> None:
+            at_once(spans, threading.TIMEOUT_MAX)
+            said.set()
+
+        def rest() -> None:
+            said.wait(seconds / 2)
+            metrics()
+
+        return at_once([traces, rest], seconds)
 
 
 def _account(options: Options) -> Account | None:
     """The Langfuse project to send to."""
     if options.langfuse is False or (options.langfuse is None and options.exporters is not None):
         return None
-    account = Account.from_environment()
+    account = None if disabled() else Account.from_environment()
     if account is None:
-        if options.langfuse:
+        if options.langfuse and not (switched_off() or disabled()):
             raise ConfigurationError(
                 f"instrument(langfuse={options.langfuse!r}): set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (and LANGFUSE_BASE_URL, unless it is "
                 "Langfuse's cloud)",
@@ -196,46 +230,20 @@ def _destinations(options: Options, account: Account | None, *, own: bool) -> li
 
 def _langfuse(
     options: Options, account: Account | None, provider: TracerProvider, destinations: list[Destination]
-) -> tuple[Attached | None, str]:
-    """The way to Langfuse, by its package or by OTLP and never by both; and where spans go then, in words."""
-    where = [destination.name for destination in destinations]
-    attached = None
-    if account is not None:
-        by_package = options.langfuse == "package" or (
-            options.langfuse != "otlp" and find_spec("langfuse") is not None
-        )
-        where.append(f"Langfuse at {account.base_url}")
-        if by_package:
-            from looopy.observe.langfuse.package import attach  # half a second
+) -> Attached | None:
+    """The way to Langfuse: its package, or else one destination more."""
+    if account is None:
+        return None
+    if options.langfuse != "otlp" and (options.langfuse == "package" or find_spec("langfuse") is not None):
+        from looopy.observe.langfuse.package import attach  # half a second
 
-            attached = attach(account, cast("SDKTracerProvider", provider))
-        else:
-            exporter = OTLPExporter(
-                account.endpoint,
-                headers=account.headers,
-                compression="gzip",
-                rewrite=account.rewrite,
-                name="Langfuse",
-            )
-            destinations.append(Destination(where[-1], exporter, takes=account.samples))
-    return attached, " · ".join(where)
+        return attach(account, cast("SDKTracerProvider", provider))
+    destinations.append(Destination(_named(account), account.exporter(), takes=account.samples))
+    return None
 
 
-def sends_traces() -> bool:
-    """Whether the environment wants traces to be sent by OTLP."""
-    return _sends("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-
-
-def sends_metrics() -> bool:
-    """Whether the environment wants metrics to be sent by OTLP."""
-    return _sends("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-
-
-def _sends(choice: str, endpoint: str) -> bool:
-    chosen = os.environ.get(choice, "").strip().lower()
-    if chosen:
-        return "otlp" in chosen.split(",")
-    return any(os.environ.get(name, "").strip() for name in (_ENDPOINT, endpoint))
+def _named(account: Account) -> str:
+    return f"Langfuse at {account.base_url}"
 
 
 def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter | None, LightMeters | None]:
@@ -252,8 +260,8 @@ def _meters(options: Options, resource: Resource) -> tuple[MeterProvider | Meter
     return made, made
 
 
-def probe_metrics() -> bool:
-    """Send metrics, none, to where they would be sent, and say whether they were taken; the exporter logs why not. Blocks.
+def probe_metrics() -> tuple[bool, str]:
+    """Send metrics, none, to where they would be sent, and say whether they were taken, and where; the exporter logs why not. Blocks.
 
     Raises:
         MissingExtra: the package that sends them is not installed.
@@ -264,7 +272,7 @@ def probe_metrics() -> bool:
     exporter: Any = OTLPMetricExporter()  # half typed
     taken = exporter.export(MetricsData([])) is MetricExportResult.SUCCESS
     exporter.shutdown()
-    return taken
+    return taken, url_of(exporter)
 
 
 def _check_exporter_of_metrics() -> None:

@@ -21,6 +21,8 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult,
 
 from looopy.errors import redact, words
 from looopy.observe.addresses import secrets_of_metrics
+from looopy.observe.diagnosis import shown
+from looopy.observe.outages import is_known
 
 _log = logging.getLogger("looopy.observe")
 
@@ -86,6 +88,7 @@ class Push:
         self._asked = self._served = 0  # exports that were asked for, and how many of them are over
         self._worked, self._over = True, False
         self._outage = 0  # exports that failed since one worked
+        self._said = False  # of this outage
         self.failures = 0
         """How many exports failed in this process."""
 
@@ -151,6 +154,8 @@ class Push:
             if exporter is None:
                 exporter = self._exporter = self._make()
                 logging.getLogger(type(exporter).__module__).addFilter(_overhear)
+            if self._stopping and is_known(url_of(exporter), unreachable=True):
+                return self._failed("nobody is there")
             result = exporter.export(data, timeout_millis=self._milliseconds)  # pyright: ignore[reportUnknownMemberType]  its kwargs
         except Exception as error:
             return self._failed(words(error))
@@ -170,17 +175,36 @@ class Push:
         self._worked = False
         self.failures += 1
         self._outage += 1
-        if self._outage == 1:
-            _log.warning(
-                "metrics: could not be exported: %s. Does the receiver take metrics, and is it where OTEL_EXPORTER_OTLP_ENDPOINT "
-                "or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says? (said once; tried again at every interval)",
-                redact(" ".join(why.split()), *secrets_of_metrics())[:500].rstrip("."),
-            )
+        url = url_of(self._exporter)
+        if not (self._said or is_known(url)):
+            self._said = True
+            _log.warning("%s (said once; tried again at every interval)", not_taken(url, why))
 
     def _succeeded(self) -> None:
-        if self._outage:
+        if self._said:
             _log.warning("metrics: are exported again, after %d failed", self._outage)
-        self._worked, self._outage = True, 0
+        self._worked, self._outage, self._said = True, 0, False
+
+
+def url_of(exporter: MetricExporter | None) -> str:
+    """Where OpenTelemetry's exporter sends, without credentials; empty for others, who do not say."""
+    url = str(getattr(exporter, "_endpoint", ""))
+    return url and shown(url)
+
+
+def not_taken(url: str, why: str) -> str:
+    """That metrics are not taken, and the mend.
+
+    Args:
+        url: where, without credentials; empty where that is not known.
+        why: what the exporter said.
+    """
+    at = f" at {url}" if url else ""
+    said = redact(" ".join(why.split()), *secrets_of_metrics())[:500].rstrip(".")
+    return (
+        f"OTLP: metrics are not taken{at} ({said}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    )
 
 
 def _bounded(timeout: float) -> float:

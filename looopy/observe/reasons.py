@@ -35,11 +35,12 @@ def kind(failure: Failure) -> str:
 
 def told(failure: Failure) -> str:
     """What failed, in one line: the kind, and the words of looopy's own that there are, without what they quote."""
-    said = _own_words(failure)
+    said = own_words(failure)
     return f"{kind(failure)}: {said}" if said else kind(failure)
 
 
-def _own_words(failure: Failure) -> str:
+def own_words(failure: Failure) -> str:
+    """What looopy itself says of a failure, without what it quotes; empty where the words are somebody else's."""
     line = failure.message[: 8 * _MOST].partition("\n")[0]
     if failure.type in _WHOLE:
         shown = line

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, TypeAlias
 
+from looopy.events import Failure
 from looopy.observe.bars import Signs
 from looopy.observe.figures import counted, dollars, duration, harmless, percent, shortly
-from looopy.observe.timeline import Span, SpanStatus
+from looopy.observe.timeline import Retry, Span, SpanStatus
 from looopy.observe.totals import Spent, Time, spent
 
 _MANY = 12  # children of one span; of more, those at the ends and those that stand out are shown
@@ -230,14 +231,22 @@ def _spoke(span: Span) -> float | None:
 def _notes(span: Span, signs: Signs) -> Iterator[tuple[SpanStatus, str]]:
     """What is to be said about a span: its retries, and why it ended badly, unless a span within it says the same."""
     if span.retries:
-        newest = span.retries[-1]
-        yield (
-            "waiting",
-            f"{signs.again} {counted(len(span.retries), 'retry')}, {newest.type}: {newest.message}",
-        )
+        yield "waiting", f"{signs.again} {_tried(span.retries)}, {_said(span.retries[-1].error)}"
     error = span.error
     if error is not None and all(each.error != error for child in span.children for each in child.walk()):
-        yield span.status, f"{error.type}: {error.message}"
+        yield span.status, _said(error)
+
+
+def _said(failure: Failure) -> str:
+    return f"{failure.type}: {failure.message}" if failure.message else failure.type
+
+
+def _tried(retries: Sequence[Retry]) -> str:
+    """For example "1 retry, then gpt-4o-mini": how often a model was asked again, and who was asked next."""
+    said: list[str] = []
+    for then, group in groupby(retries, key=lambda retry: retry.then):
+        said += [f"then {then}"] if then else [counted(len([*group]), "retry")]
+    return ", ".join(said)
 
 
 def _failed(span: Span) -> bool:

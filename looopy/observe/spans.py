@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, NamedTuple, ParamSpec, Protocol, cast
 
@@ -26,7 +26,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from looopy.errors import TaskCanceled
+from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -42,9 +42,9 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
-from looopy.observe.content import Content, Transcript, heavy
+from looopy.observe.content import Content, heavy, told
 from looopy.observe.faults import Faults
-from looopy.observe.reasons import ABANDONED, kind, told
+from looopy.observe.reasons import ABANDONED, kind
 from looopy.observe.shown import short, tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
@@ -211,6 +211,7 @@ class RunSpans:
         "_root",
         "_shown",
         "_spans",
+        "_task_id",
         "_tools",
         "_usage",
         "plugs",
@@ -247,6 +248,8 @@ class RunSpans:
         self._heavy = False
         self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
+        self._root.context = otel.set_value(_CALLED_FROM, (state.task_id, ""), self._root.context)
+        self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
@@ -276,8 +279,9 @@ class RunSpans:
 
     @property
     def span_id(self) -> str:
-        """The agent's span, as 16 hex digits."""
-        return trace.format_span_id(self._root.span.get_span_context().span_id)
+        """The agent's span, as 16 hex digits; the caller's where no spans are made, and empty where there is none."""
+        here = self._root.span.get_span_context()
+        return trace.format_span_id(here.span_id) if here.is_valid else ""
 
     @property
     def recorded(self) -> bool:
@@ -415,7 +419,7 @@ class RunSpans:
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
         )
-        span.set_status(failed(event.error, self._shown))
+        span.set_status(failed(told(event.error, self._shown)))
         self._spans.tracer.end_span(span, now)
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
 
@@ -434,6 +438,7 @@ class RunSpans:
             a.TOOL: name,
         }
         tool = self._open(f"execute_tool {name}", self._around, attributes)
+        tool.context = otel.set_value(_CALLED_FROM, (self._task_id, event.call_id), tool.context)
         tool.say(sayings.tool, event, self._shown, self._described)
         self._tools[event.call_id] = tool
 
@@ -442,9 +447,7 @@ class RunSpans:
         if (tool := self._tools.pop(event.call_id, None)) is None:
             return
         if event.error is not None:
-            # What a tool says of its failure is a result that the model reads, so it is content too.
-            shown = event.error if self._shown is not None else replace(event.error, message="")
-            tool.span.set_status(failed(shown, self._shown))
+            tool.span.set_status(failed(told(event.error, self._shown, by_tool=True)))
             tool.span.set_attribute(a.ERROR, kind(event.error))
             if event.error.type == "UnknownTool":  # nor is a name that looks like one
                 tool.span.update_name("execute_tool _unknown")
@@ -478,7 +481,7 @@ class RunSpans:
 
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
-        status = failed(failure, self._shown) if failure else None
+        status = failed(told(failure, self._shown)) if failure else None
         for each in self._all_open():
             if failure is not None and status is not None:
                 each.span.set_status(status)
@@ -512,7 +515,13 @@ def inherited(context: Context) -> a.Attributes:
     return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
 
 
+def called_from(context: Context) -> tuple[str, str]:
+    """The task in which this context is, and the tool call; each empty where it is in none."""
+    return cast("tuple[str, str]", otel.get_value(_CALLED_FROM, context) or ("", ""))
+
+
 _INHERITED = otel.create_key("looopy-run")
+_CALLED_FROM = otel.create_key("looopy-call")
 
 
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
@@ -527,13 +536,11 @@ def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     )
 
 
-def failed(failure: Failure, shown: Transcript | None = None) -> Status:
-    """The status of what failed: backends show its description, and hardly any reads exceptions.
+_MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
+"""Errors that go on, after a semicolon, with what their caller may do: a trace is read by others."""
 
-    Args:
-        failure: why.
-        shown: writes the failure's own words; None where they may not be shown, since they may quote what was said.
-    """
-    if shown is None or not failure.message:
-        return Status(StatusCode.ERROR, told(failure))
-    return Status(StatusCode.ERROR, f"{kind(failure)}: {shown.failure(failure.message)}")
+
+def failed(failure: Failure) -> Status:
+    """The status of what failed: backends show its description, and hardly any reads exceptions."""
+    message = failure.message.partition("; ")[0] if failure.type in _MENDS else failure.message
+    return Status(StatusCode.ERROR, f"{failure.type}: {message}" if message else failure.type)

@@ -6,7 +6,7 @@ OpenTelemetry here, only the names that its traces have. `picture.py` draws the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
@@ -49,6 +49,41 @@ _MOST = 1e9  # seconds, dollars or tokens that one event may claim; more is nons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What somebody knows of a task beside its events.
+
+    Attributes:
+        agent: who works on it.
+        iterations: how many it had had when the events begin.
+        trace_id: the trace that it is recorded in.
+        parent: the task from which it was begun, if that is to be a part of the same tree; empty for none.
+        call_id: the tool call of that task which began it; empty for one that nobody knows.
+    """
+
+    agent: str = ""
+    iterations: int = 0
+    trace_id: str = ""
+    parent: str = ""
+    call_id: str = ""
+
+
+_UNKNOWN = Origin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A request of a model call that came to nothing.
+
+    Attributes:
+        error: why.
+        then: the model that was asked next, if it was another; empty if it was the same.
+    """
+
+    error: Failure
+    then: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
     """A stretch of time in which something was done.
 
@@ -60,10 +95,11 @@ class Span:
         status: how it ended.
         error: why it failed or was canceled.
         task_id: of an agent: its task.
+        trace_id: of an agent: the trace that its task is recorded in; empty where nobody knows.
         resumed: of an agent: whether the task went on here after it had waited or been cut.
         iteration: of an iteration: 1 for the first; 0 when nobody said.
         model: of a chat: the model that answered, or else was asked.
-        retries: of a chat: why each request but the last failed.
+        retries: of a chat: each request but the last.
         first_token: of a chat: seconds from its start to its first piece; None while there was none.
         usage: of a chat: tokens; None when nobody said.
         cost: of a chat: US dollars; None when nobody knows.
@@ -77,10 +113,11 @@ class Span:
     status: SpanStatus = "ok"
     error: Failure | None = None
     task_id: str = ""
+    trace_id: str = ""
     resumed: bool = False
     iteration: int = 0
     model: str = ""
-    retries: tuple[Failure, ...] = ()
+    retries: tuple[Retry, ...] = ()
     first_token: float | None = None
     usage: Usage | None = None
     cost: float | None = None
@@ -98,7 +135,9 @@ class Span:
             yield from child.walk()
 
 
-def timeline(events: Iterable[Event], *, until: datetime | None = None) -> tuple[Span, ...]:
+def timeline(
+    events: Iterable[Event], *, until: datetime | None = None, origins: Mapping[str, Origin] | None = None
+) -> tuple[Span, ...]:
     """The spans of some events, one tree for each stream.
 
     A stream is a task from its beginning to its final status. A resumed task begins another tree, as it begins another trace: hours may lie
@@ -107,8 +146,9 @@ def timeline(events: Iterable[Event], *, until: datetime | None = None) -> tuple
     Args:
         events: in the order of their happening; others make an odd tree, and never an error.
         until: the present, for what is still open; left out: the newest event.
+        origins: what is known of tasks beside their events, by task.
     """
-    streams = _Streams()
+    streams = _Streams(origins or {})
     for event in events:
         streams.add(event)
     now = None if until is None else _seconds_since_1970(until)
@@ -129,10 +169,11 @@ class _Growing:
     status: SpanStatus = "open"
     error: Failure | None = None
     task_id: str = ""
+    trace_id: str = ""
     resumed: bool = False
     iteration: int = 0
     model: str = ""
-    retries: tuple[Failure, ...] = ()
+    retries: tuple[Retry, ...] = ()
     first_token: float | None = None
     usage: Usage | None = None
     cost: float | None = None
@@ -188,7 +229,8 @@ class _Stream:
             case StatusUpdate(status=Status(state="working")):
                 self.working = True
             case LLMRetry() if self.chat is not None:
-                self.chat.retries += (event.error,)
+                then = event.next_model if event.next_model != event.model else ""
+                self.chat.retries += (Retry(error=event.error, then=then),)
             case _:
                 pass
         self._seen(at)
@@ -213,6 +255,8 @@ class _Stream:
             chat = _Growing("chat", _named("chat", event.model), began, at)
             self._host(began).children.append(chat)
         chat.end = at
+        if not chat.model:  # it was not said who is asked
+            chat.name = _named("chat", event.model)
         chat.model = event.model or chat.model
         chat.usage = event.usage if _possible(event.usage) else None
         chat.cost = None if event.cost is None else _plausible(event.cost)
@@ -257,19 +301,26 @@ class _Stream:
             self.iteration.close(at, status if under_way or status == "waiting" else "ok")
         self.agent.close(at, status, event.error)
 
-    def calling(self, agent: str) -> _Growing:
-        """Where an agent that is called from here belongs: the tool that bears its name, or else the first that has called none yet."""
+    def calling(self, agent: str, call_id: str) -> _Growing:
+        """Where an agent that is called from here belongs.
+
+        The tool that is known to have called it; or else the one that bears its name, or else the first that has called none yet.
+        """
+        if (tool := self.tools.get(call_id)) is not None:
+            self.callers.pop(call_id, None)
+            return tool
         named = _named("execute_tool", agent)
         fitting = (call_id for call_id, tool in self.callers.items() if tool.name == named)
-        call_id = next(fitting, None) or next(iter(self.callers), None)
-        return self.iteration or self.agent if call_id is None else self.callers.pop(call_id)
+        likely = next(fitting, None) or next(iter(self.callers), None)
+        return self.iteration or self.agent if likely is None else self.callers.pop(likely)
 
 
 class _Streams:
     """The streams of a record."""
 
-    def __init__(self) -> None:
+    def __init__(self, origins: Mapping[str, Origin]) -> None:
         self.roots: list[_Growing] = []
+        self._origins = origins
         self._newest: dict[str, _Stream] = {}
 
     def add(self, event: Event) -> None:
@@ -280,22 +331,30 @@ class _Streams:
         stream.add(event, at)
 
     def _begin(self, event: Event, at: float, before: _Stream | None) -> _Stream:
+        origin = self._origins.get(event.task_id)
         name = event.agent_id if isinstance(event, Task) else before.name if before else ""
-        name = name or (event.path[-1] if event.path else "")
-        resumed = before is not None and not isinstance(event, Task)
+        name = name or (origin.agent if origin else "") or (event.path[-1] if event.path else "")
+        resumed = not isinstance(event, Task) and (before is not None or origin is not None)
+        origin = origin or _UNKNOWN
         agent = _Growing(
-            "agent", _named("invoke_agent", name), at, at, task_id=event.task_id, resumed=resumed
+            "agent",
+            _named("invoke_agent", name),
+            at,
+            at,
+            task_id=event.task_id,
+            trace_id=origin.trace_id,
+            resumed=resumed,
         )
-        parent = event.parent_task_id
+        parent = event.parent_task_id or origin.parent
         caller = self._newest.get(parent) if parent and parent != event.task_id else None
         if caller is None:
             root, beside, level = agent, self.roots, 1
         elif caller.level < DEEPEST:
-            root, beside, level = caller.root, caller.calling(name).children, caller.level + 1
+            root, beside, level = caller.root, caller.calling(name, origin.call_id).children, caller.level + 1
         else:
             root, beside, level = caller.root, caller.beside, caller.level
         beside.append(agent)
-        iterations = before.iterations if before is not None and resumed else 0
+        iterations = (origin if before is None else before).iterations if resumed else 0
         return _Stream(agent, root, beside, level, name, iterations=iterations)
 
 
@@ -320,6 +379,7 @@ def _frozen(span: _Growing, seen: float, status: SpanStatus = "open") -> Span:
         status="open" if span.status == "open" and within in ("ok", "open") else within,
         error=span.error,
         task_id=span.task_id,
+        trace_id=span.trace_id,
         resumed=span.resumed,
         iteration=span.iteration,
         model=span.model,

@@ -16,7 +16,7 @@ from looopy.errors import ConfigurationError, redact
 
 _NO_URL = (
     "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "
-    "To start a proxy: pip install 'litellm[proxy]', then litellm --model {model}. "
+    "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model {model}. "
     'AgentLoop(llm_provider="stand-in") needs none.'
 )
 _CHAT = "/chat/completions"

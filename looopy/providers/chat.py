@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 class Answer:
-    """One answer while it comes in: `feed` it the body, `close` it at its end, then read what it was.
+    """One answer while it comes in: `feed` it the body and `close` it at its end, or let it `take` the chunks; then read what it was.
 
     Attributes:
         head: the first bytes of the body that are not blank.
@@ -146,6 +146,14 @@ class Answer:
             self._body.append(portion)
             return iter(())
         return self._read(self._events.feed(portion))
+
+    def take(self, chunk: JSON) -> Iterator[LLMEvent]:
+        """The events of one chunk that is no bytes any more; for who has something else than a body to feed.
+
+        Raises:
+            Refused: it is an error.
+        """
+        return self._fold(chunk, named=False)
 
     def close(self) -> Iterator[LLMEvent]:
         """The events that the end of the body completes.

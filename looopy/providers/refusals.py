@@ -130,7 +130,7 @@ def unreachable(asked: Asked, reason: str) -> ProxyUnreachable:
     return ProxyUnreachable(
         f"LiteLLM API error: could not connect to {asked.url} ({asked.address.hide(reason)}).\n"
         f"  Is the proxy running? Try: curl {asked.address.root}/health/liveliness\n"
-        f"  To start one: litellm --model {asked.model or 'gpt-4o-mini'}\n  {asked.whence}",
+        f"  To start one: looopy proxy --model {asked.model or 'gpt-4o-mini'}\n  {asked.whence}",
         model=asked.model,
         url=asked.url,
         call_id=asked.call_id,

@@ -51,6 +51,7 @@ __all__ = [
     "Reply",
     "Transport",
     "chosen",
+    "direct",
     "read",
     "shared",
 ]
@@ -163,11 +164,14 @@ def _parsed_target(url: httpx.URL, shown: str) -> _Target:
 class _LoopState:
     """What one event loop has open: the pool, and httpx's transports for origins behind a proxy."""
 
-    __slots__ = ("_end", "_routes", "_tls", "pool")
+    __slots__ = ("_end", "_proxies", "_routes", "_tls", "pool")
 
-    def __init__(self, pool: Pool, tls: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(
+        self, pool: Pool, tls: Callable[[], ssl.SSLContext], proxies: Callable[[], Mapping[str, str]]
+    ) -> None:
         self.pool = pool
         self._tls = tls
+        self._proxies = proxies
         self._routes: dict[Origin, httpx.AsyncHTTPTransport | None] = {}
         self._end = self._until_the_loop_ends()
 
@@ -185,7 +189,7 @@ class _LoopState:
         return self._routes[origin]
 
     def _proxied(self, origin: Origin, url: str) -> httpx.AsyncHTTPTransport | None:
-        proxies = getproxies()
+        proxies = self._proxies()
         proxy = proxies.get("https" if origin.secure else "http") or proxies.get("all")
         if not proxy or proxy_bypass(f"{origin.host}:{origin.port}"):
             return None
@@ -218,12 +222,19 @@ class FastTransport(httpx.AsyncBaseTransport):
         tls: for https; otherwise made when first needed from SSL_CERT_FILE, SSL_CERT_DIR or certifi's authorities.
         max_idle: connections kept open for each origin and loop.
         idle_seconds: how long one is kept unused.
+        proxies: finds the proxies by URL scheme; left out, those of the environment.
     """
 
     def __init__(
-        self, *, tls: ssl.SSLContext | None = None, max_idle: int = 1024, idle_seconds: float = 30.0
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        max_idle: int = 1024,
+        idle_seconds: float = 30.0,
+        proxies: Callable[[], Mapping[str, str]] = getproxies,
     ) -> None:
         self._tls = tls
+        self._proxies = proxies
         self._max_idle = max_idle
         self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
@@ -269,7 +280,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         state = self._states.get(loop)
         if state is None or not state.pool.usable:
             pool = Pool(self._context, max_idle=self._max_idle, idle_seconds=self._idle_seconds)
-            state = _LoopState(pool, self._context)
+            state = _LoopState(pool, self._context, self._proxies)
             with self._lock:
                 # A loop that ended without closing its generators would be held for ever by its own sockets.
                 for ended in [known for known in self._states if known.is_closed()]:
@@ -329,6 +340,12 @@ class HTTP:
 def shared() -> Transport:
     """The transport of the process: one pool for each event loop, whoever asks."""
     return HTTP()
+
+
+@functools.cache
+def direct() -> Transport:
+    """As `shared`, but every origin is asked directly, whatever HTTP proxies the environment names."""
+    return HTTP(FastTransport(proxies=dict[str, str]))
 
 
 def chosen(transport: Transport | None) -> Transport:

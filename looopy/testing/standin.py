@@ -11,12 +11,16 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import cast
 
+from reactivex import Observable
+
+from looopy.events import LLMEvent
 from looopy.messages import JSON, Usage
-from looopy.ports import LLMProvider
+from looopy.ports import LLMRequest
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.providers.transport import HTTP
 from looopy.testing.script import Answer, calls, says
@@ -31,12 +35,23 @@ WHO = (
 )
 
 
-def stand_in() -> LLMProvider:
-    """The stand-in model as a provider: the real `LiteLLMProvider`, over an in-memory connection."""
-    server = ScriptedServer(otherwise=stand_in_answer, models=(MODEL,))
-    return LiteLLMProvider(
-        base_url="http://stand-in", model=MODEL, api_key=None, transport=HTTP(server.transport())
-    )
+class StandInProvider(LiteLLMProvider):
+    """The stand-in model as a provider: the real `LiteLLMProvider`, over an in-memory connection.
+
+    Every answer names it: `model` is "looopy-stand-in", whatever model was asked for.
+    """
+
+    def __init__(self) -> None:
+        server = ScriptedServer(otherwise=stand_in_answer, models=(MODEL,))
+        super().__init__("http://stand-in", MODEL, None, transport=HTTP(server.transport()))
+
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return "StandInProvider()"
+
+    def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
+        """Answer, under its own name also where another model is asked for."""
+        return super().call(replace(request, model=""))
 
 
 def serving_stand_in(*, every: float = 0.0) -> AbstractContextManager[str]:

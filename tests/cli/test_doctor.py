@@ -14,7 +14,7 @@ from looopy.testing.standin import stand_in_answer
 from .command import without_times
 
 VARIABLES = (
-    "LITELLM_URL", "LITELLM_API_KEY", "LOOOPY_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY",
+    "LITELLM_URL", "LITELLM_API_KEY", "LOOOPY_MODEL", "LOOOPY_STAND_IN", "OPENAI_BASE_URL", "OPENAI_API_KEY",
     "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SERVICE_NAME",
     "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY", "LANGFUSE_BASE_URL", "LANGFUSE_HOST",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def diagnosis(*arguments: str) -> tuple[int, list[str]]:
     assert shown.stderr == ""
     told = [line for line in without_times(shown.stdout).splitlines() if line[:1] in "✔✘– "]
     return shown.exit_code, [
-        line for line in told if line and " looopy " not in line and " tracing " not in line
+        line for line in told if line and not line.startswith("✔ looopy ") and " tracing " not in line
     ]
 
 
@@ -65,6 +65,21 @@ def test_no_address_is_said_with_the_mend() -> None:
     assert [line[:71] for line in lines] == [
         "✘ proxy      no address of a LiteLLM proxy: set LITELLM_URL, or pass ba"
     ]
+
+
+def test_the_stand_in_of_the_environment_is_said_and_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOOOPY_STAND_IN", "1")
+    told = "– stand-in   LOOOPY_STAND_IN=1, so looopy's stand-in answers in place of each model that an agent is given by its name; unset it for real ones"
+
+    assert diagnosis() == (0, [told])
+    with ScriptedServer().running() as url:
+        pass
+    code, lines = diagnosis("--url", url)
+    assert (code, lines[0], lines[1][:12]) == (1, told, "✘ proxy     ")
+
+    monkeypatch.setenv("LOOOPY_STAND_IN", "yes")
+    code, lines = diagnosis()
+    assert (code, lines[0][:37]) == (1, "✘ stand-in   LOOOPY_STAND_IN='yes': s")
 
 
 def test_a_proxy_that_is_down_is_said_with_its_address_and_how_to_start_one() -> None:

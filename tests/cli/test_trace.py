@@ -124,6 +124,16 @@ def test_run_with_trace_draws_the_run_after_its_live_view(tmp_path: Path) -> Non
     ]
 
 
+def test_a_run_that_is_drawn_anyway_is_drawn_once(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        APP + "from looopy.observe import instrument\ninstrument(console=True, exporters=())\n"
+    )
+    with ScriptedServer(says("Hello.")).running() as url:
+        code, out, err = done("run", "app:agent", "--trace", "Hi", folder=tmp_path, URL=url)
+
+    assert (code, out.count("invoke_agent"), err.count("invoke_agent")) == (0, 0, 1)
+
+
 def test_run_with_trace_and_json_draws_on_stderr_also_when_the_run_fails(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP)
     with ScriptedServer(calls("calculate", expression="1+1")).running() as url:
@@ -134,4 +144,6 @@ def test_run_with_trace_and_json_draws_on_stderr_also_when_the_run_fails(tmp_pat
     why, _, picture = err.partition("\n\n")
     assert code == 1
     assert why.startswith("LimitExceeded: run stopped by max_iterations=1")
-    assert picture == str(Picture(timeline(map(loads, out.splitlines()))))
+    events = [loads(line) for line in out.splitlines()]
+    assert re.search(r", trace [0-9a-f]{32}\b", picture.splitlines()[0])
+    assert picture.splitlines()[1:] == str(Picture(timeline(events))).splitlines()[1:]

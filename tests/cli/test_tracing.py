@@ -69,18 +69,19 @@ def test_where_nothing_is_set_the_variables_are_named(set_to) -> None:
 @pytest.mark.parametrize(
     ("variables", "why"),
     [
+        ({ENDPOINT: "http://localhost:1", "OTEL_SDK_DISABLED": "true"}, "off, with OTEL_SDK_DISABLED=true"),
         ({ENDPOINT: "http://localhost:1", "OTEL_TRACES_EXPORTER": "none"}, "off, with OTEL_TRACES_EXPORTER=none"),
         ({"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_TRACING_ENABLED": "false"}, "off, with LANGFUSE_TRACING_ENABLED=false"),
     ],
 )  # fmt: skip
 def test_what_is_switched_off_is_said_with_the_variable(set_to, variables: dict[str, str], why: str) -> None:
     set_to(OTEL_METRICS_EXPORTER="none", **variables)
-    assert found() == [f"– {why}: {VARIABLES}"]
+    assert found() == [f"– {why}: unset that, and {VARIABLES}"]
 
 
-def test_a_disabled_sdk_is_said(set_to) -> None:
-    set_to(OTEL_SDK_DISABLED="true", OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:1")
-    assert found() == ["– off: OTEL_SDK_DISABLED is 'true', so no span is made"]
+def test_runs_that_are_drawn_in_the_terminal_are_told(set_to) -> None:
+    set_to(OTEL_TRACES_EXPORTER="console")
+    assert found() == ["✔ each run is drawn in the terminal when it is over (from OTEL_TRACES_EXPORTER)"]
 
 
 # ------------------------------------------------------------------------------------------------------------ OTLP
@@ -177,7 +178,7 @@ def test_a_backend_that_takes_traces_only_is_told_apart(set_to, receiver: Receiv
 
     assert found()[1:] == [
         (
-            "✘ OTLP: metrics are not taken (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
+            "✘ OTLP: metrics are not taken at http://127.0.0.1:…/v1/metrics (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces only, "
             "set OTEL_METRICS_EXPORTER=none; else check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
         )
     ]
@@ -236,14 +237,60 @@ def test_langfuse_under_both_names_is_tried_once(langfuse: LangfuseServer, set_t
 
 
 # ---------------------------------------------------------------------------------------------------------- packages
-def test_a_missing_sdk_is_said_with_how_to_install_it(set_to, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def without_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.metrics", None)
     monkeypatch.delitem(sys.modules, "looopy.observe.pipeline", raising=False)
     monkeypatch.delattr(looopy.observe, "pipeline", raising=False)
 
-    assert found() == [
-        f"– off: looopy.observe.instrument needs opentelemetry-sdk: pip install 'looopy[otel]'; then {VARIABLES}"
-    ]
+
+@pytest.mark.usefixtures("without_sdk")
+def test_a_missing_sdk_is_said_with_how_to_install_it(set_to) -> None:
+    assert found() == [f"– off: opentelemetry-sdk is missing: pip install 'looopy[otel]'; then {VARIABLES}"]
+
+
+@pytest.mark.usefixtures("without_sdk")
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({ENDPOINT: "http://localhost:1"}, f"{ENDPOINT} is set"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://localhost:1"}, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT is set"),
+        ({"OTEL_TRACES_EXPORTER": "console,otlp"}, "OTEL_TRACES_EXPORTER is set"),
+        ({"LANGFUSE_PUBLIC_KEY": "pk", "LANGFUSE_SECRET_KEY": "sk", ENDPOINT: "http://x"}, f"{ENDPOINT} and LANGFUSE_PUBLIC_KEY are set"),
+    ],
+)  # fmt: skip
+def test_a_missing_sdk_is_broken_where_a_variable_says_where_to_send(
+    set_to, variables: dict[str, str], said: str
+) -> None:
+    set_to(**variables)
+    assert found() == [f"✘ {said}, but opentelemetry-sdk is missing: pip install 'looopy[otel]'"]
+
+
+@pytest.mark.usefixtures("without_sdk")
+def test_without_the_sdk_what_is_switched_off_is_no_destination(set_to) -> None:
+    set_to(OTEL_EXPORTER_OTLP_ENDPOINT="http://localhost:1", OTEL_SDK_DISABLED="true")
+    assert found() == ["– off: OTEL_SDK_DISABLED is 'true', so no span is made"]
+
+
+# ---------------------------------------------------------------------------------------------------------- alone
+def test_tracing_alone_can_be_examined_and_decides_the_exit_code(set_to, receiver: Receiver) -> None:
+    set_to(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=receiver.traces_url)
+    good = CliRunner().invoke(app, ["doctor", "--tracing"])
+    receiver.always(status(401))
+    broken = CliRunner().invoke(app, ["doctor", "--tracing"])
+
+    assert (good.exit_code, broken.exit_code) == (0, 1)
+    assert without_times(good.stdout) == (
+        "✔ tracing    OTLP: a test trace, looopy.doctor, arrived at http://127.0.0.1:…/v1/traces "
+        "(from OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)\n\neverything that tracing needs is there\n"
+    )
+    assert broken.stdout.startswith("✘ tracing    OTLP at ")
+
+
+def test_tracing_that_is_off_is_nothing_broken_and_said_to_be_off(set_to) -> None:
+    shown = CliRunner().invoke(app, ["doctor", "--tracing"])
+
+    assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "tracing is off")
 
 
 def test_a_missing_exporter_of_metrics_is_said(

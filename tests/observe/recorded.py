@@ -72,8 +72,8 @@ def status(state: TaskState, *, error: Failure | None = None) -> StatusUpdate:
     return StatusUpdate(status=Status(state=state), final=state != "working", error=error)
 
 
-def retry(error: Failure) -> Event:
-    return LLMRetry(attempt=1, error=error)
+def retry(error: Failure, model: str = "", then: str = "") -> Event:
+    return LLMRetry(attempt=1, error=error, model=model, next_model=then)
 
 
 TOO_SLOW = Failure(type="TimeoutError", message="the index did not\nanswer in 5 s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -162,6 +163,21 @@ async def test_with_a_disabled_sdk_runs_go_on_and_nothing_is_sent(
             assert (result.output, len(result.trace_id)) == ("5", 32)
             assert recording.flush()
     assert (receiver.requests, said()) == ([], [])
+
+
+async def test_where_no_spans_are_made_the_log_names_no_span_but_the_callers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "looopy.run")
+    above = trace.SpanContext(0xA1, 0xB2, is_remote=True, trace_flags=trace.TraceFlags(1))
+    with instrument(exporters=()):
+        assert await answer() == "5"
+        unseen = {vars(record)["span_id"] for record in caplog.records}
+        caplog.clear()
+        with trace.use_span(trace.NonRecordingSpan(above)):
+            assert await answer() == "5"
+    assert unseen == {""}
+    assert {vars(record)["span_id"] for record in caplog.records} == {f"{0xB2:016x}"}
 
 
 # -------------------------------------------------------------------------------------------- another's instrumentation

@@ -371,3 +371,18 @@ def test_what_is_on_and_off_is_not_said_over_and_over(caplog):
     failed = "OTLP: could not export 1 span to http://localhost: no more for now (said once)"
     again = "OTLP: exported again to http://localhost, after 1 span was lost"
     assert [record.getMessage() for record in caplog.records] == [*[failed, again] * 3, "OTLP: a remark"]
+
+
+def test_hope_is_said_once_and_what_becomes_of_it(caplog):
+    caplog.set_level(logging.WARNING, "looopy.observe")
+    down = Failure("refused-connection", "nobody listens there.", spans=2, retry=True, unreachable=True)
+    outages = Outages("OTLP", "http://localhost")
+    outages.hopes(down, 2)
+    outages.worked()
+    outages.hopes(down, 2)
+    outages.worked()
+    outages.failed(down)
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTLP: could not export 2 spans to http://localhost yet: nobody listens there. Trying again (said once)",
+        "OTLP: exported to http://localhost after all",
+    ]

@@ -142,6 +142,24 @@ def test_a_run_arrives_whole_with_what_langfuse_groups_links_and_filters_by(
     attached.shutdown()
 
 
+def test_what_it_has_delivered_is_counted_and_a_forked_child_counts_anew(
+    server: LangfuseServer, provider: TracerProvider
+) -> None:
+    account = server.account()
+    attach(account, provider)
+    a_run(provider.get_tracer("looopy"))
+    provider.force_flush()
+    attached = attach(account, provider)
+    a_run(provider.get_tracer("looopy"))
+    attached.flush()
+    assert (attached.delivered, attached.lost) == (4, 0)
+
+    attached.forked()  # the exporter too begins with 0 there; here it has not forked
+    assert (attached.delivered, attached.lost) == (8, 0)
+    attached.hurry()
+    attached.shutdown()
+
+
 def test_attaching_twice_or_making_the_client_again_doubles_nothing(
     server: LangfuseServer, provider: TracerProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -220,9 +238,11 @@ def test_who_was_on_the_provider_before_stays_and_is_told_what_is_missing(
         attached = attach(account, provider)
 
     a_run(provider.get_tracer("looopy"))
+    attached.hurry()
     attached.flush()
 
     assert tree(server.wait(spans=4)) == TREE
+    assert (attached.delivered, attached.lost) == (0, 0)  # which looopy cannot know
     chat = next(span for span in server.spans if span.name.startswith("chat"))
     assert ("langfuse.observation.input" in chat.attributes) == kind.endswith("mask")
     assert ("make your client with Langfuse(mask_otel_spans=Mask(account))" in caplog.text) != kind.endswith(

@@ -14,6 +14,9 @@ from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedServer, calls, says
 from observe.drawn import drawn
 from observe.langfuse_server import PROJECT, LangfuseServer
+from observe.watched import SPANS, answer, said, sdk
+
+__all__ = ["said"]  # a fixture
 
 EVERYWHERE = {
     "gen_ai.agent.name": "clerk",
@@ -131,6 +134,37 @@ invoke_agent clerk [INTERNAL]
           . langfuse.observation.output = {"role":"assistant","content":"Rain."}
           . langfuse.observation.prompt.name = clerk
           . langfuse.observation.prompt.version = 3"""
+
+
+@pytest.mark.parametrize("way", ["package", "otlp"])
+async def test_what_langfuse_does_not_take_is_counted_and_said_with_the_mend_whichever_way_it_goes(
+    server: LangfuseServer, way: Literal["package", "otlp"], said
+) -> None:
+    server.always = 401, {}, b'{"message":"Invalid credentials"}'
+    with instrument(langfuse=way, tracer_provider=sdk()) as recording:
+        assert await answer() == "5"
+        assert recording.flush() is False
+        assert (recording.delivered, recording.lost) == (0, SPANS)
+        (told,) = said()
+        assert told == (
+            f"Langfuse: could not export 6 spans to {server.url}/api/public/otel/v1/traces: the keys were refused (401): LANGFUSE_PUBLIC_KEY "
+            "and LANGFUSE_SECRET_KEY must hold the public and the secret key of one project, of the same region or server (the EU's is "
+            'https://cloud.langfuse.com, the US\'s https://us.cloud.langfuse.com). The server says: \'{"message":"Invalid credentials"}\'. '
+            "(said once)"
+        )
+        server.always = None
+        assert await answer() == "5"
+        assert recording.flush() is True
+        assert (recording.delivered, recording.lost) == (SPANS, SPANS)
+
+
+async def test_what_went_by_the_package_is_counted_anew_by_each_recording(server: LangfuseServer) -> None:
+    provider = sdk()
+    for _ in range(2):
+        with instrument(langfuse="package", tracer_provider=provider) as recording:
+            assert await answer() == "5"
+            assert recording.flush()
+            assert (recording.delivered, recording.lost) == (SPANS, 0)
 
 
 def test_a_score_and_the_address_of_a_run_go_by_its_result(server: LangfuseServer) -> None:

@@ -100,7 +100,12 @@ def test_everything_that_can_be_said_of_a_score_arrives(server: LangfuseServer) 
 @pytest.mark.parametrize(
     ("arguments", "argument", "text"),
     [
-        ({"of": "run-1"}, "of", "of='run-1': it takes 32 hex digits, such as result.trace_id"),
+        (
+            {"of": "run-1"},
+            "of",
+            "of='run-1': it takes a run, its result, or 32 hex digits, such as result.trace_id",
+        ),
+        ({"of": None}, "of", "of=None: it takes a run, its result, or 32 hex digits"),
         ({"span_id": "x"}, "span_id", "it takes 16 hex digits"),
         ({"name": " "}, "name", "a score has a name"),
         ({"value": float("nan")}, "value", "NUMERIC a finite number"),

@@ -35,7 +35,10 @@ class Kept(logging.Handler):
         self.records.append(record)
 
     def lines(self) -> list[str]:
-        return [f"{record.levelname} {record.getMessage()}" for record in self.records]
+        """Levels and words, without who says them."""
+        return [
+            f"{record.levelname} {record.getMessage().removeprefix(who(record))}" for record in self.records
+        ]
 
     def fields(self, *names: str) -> list[dict[str, Any]]:
         """Those attributes of each record that a formatter finds beside the usual."""
@@ -43,6 +46,12 @@ class Kept(logging.Handler):
             {name: getattr(record, name) for name in names if hasattr(record, name)}
             for record in self.records
         ]
+
+
+def who(record: logging.LogRecord) -> str:
+    """What each line begins with."""
+    fields = vars(record)
+    return f"{fields['agent_id']} {fields['task_id'][:6]}: "
 
 
 @contextmanager
@@ -99,11 +108,11 @@ def test_a_run_is_told_from_its_beginning_to_its_end() -> None:
     assert logged(*TWO_CALLS, tools=[nap]) == [
         "INFO run begins",
         "DEBUG model call 1 begins: 1 messages, 1 tools",
-        "INFO model call 1 ended: tool_calls, 2.00 s, 50 + 10 tokens, 0.0002 USD",
+        "INFO model call 1 ended: tool_calls, gpt-5, 2.00 s, 50 + 10 tokens, 0.0002 USD",
         "DEBUG tool 'nap' begins",
         "INFO tool 'nap' ended: completed, 2.00 s",
         "DEBUG model call 2 begins: 3 messages, 1 tools",
-        "INFO model call 2 ended: stop, 2.00 s, 70 + 3 tokens, 0.0003 USD",
+        "INFO model call 2 ended: stop, gpt-5, 2.00 s, 70 + 3 tokens, 0.0003 USD",
         "INFO run completed: 2 model calls, 10.00 s, 120 + 13 tokens, 0.0005 USD",
     ]
 
@@ -111,7 +120,7 @@ def test_a_run_is_told_from_its_beginning_to_its_end() -> None:
 def test_a_checkpoint_is_not_worth_a_line() -> None:
     assert logged(says("Hi"), level=logging.INFO, task_state_store=InMemoryStateStore()) == [
         "INFO run begins",
-        "INFO model call 1 ended: stop, 2.00 s",
+        "INFO model call 1 ended: stop, gpt-5, 2.00 s",
         "INFO run completed: 1 model call, 7.00 s",
     ]
 
@@ -211,7 +220,7 @@ def test_a_retry_is_a_warning_that_says_who_is_asked_when() -> None:
         "INFO run begins",
         "WARNING model call 1: request 1 failed, asks again in 0.50 s; " + why.format(429),
         "WARNING model call 1: request 2 failed, asks gpt-5-mini in 0.00 s; " + why.format(503),
-        "INFO model call 1 ended: stop, 2.00 s",
+        "INFO model call 1 ended: stop, second, 2.00 s",
         "INFO run completed: 1 model call, 7.00 s",
     ]
     assert said.fields("event", "error_type")[1] == {"event": "llm-retry", "error_type": "ModelOverloaded"}
@@ -254,7 +263,7 @@ def test_a_cancelled_run_is_no_error_and_a_tool_that_waited_is_not_told_of() -> 
 
     assert said.lines() == [
         "INFO run begins",
-        "INFO model call 1 ended: tool_calls, 3.00 s",
+        "INFO model call 1 ended: tool_calls, gpt-5, 3.00 s",
         "INFO tool 'nap' ended: canceled, TaskCanceled, 1.00 s",
         "INFO run canceled: 1 model call, 9.00 s; TaskCanceled: the run was cancelled: enough",
     ]
@@ -275,7 +284,7 @@ def test_a_question_and_its_answer_are_told_without_their_words() -> None:
     assert said.lines() == [
         "INFO run begins",
         "DEBUG model call 1 begins: 1 messages, 1 tools",
-        "INFO model call 1 ended: tool_calls, 2.00 s",
+        "INFO model call 1 ended: tool_calls, gpt-5, 2.00 s",
         "DEBUG tool 'delete' begins",
         "INFO tool 'delete' asks for a clarification",
         "INFO run waits for an answer: 1 model call, 7.00 s",
@@ -284,7 +293,7 @@ def test_a_question_and_its_answer_are_told_without_their_words() -> None:
         "DEBUG tool 'delete' begins",
         "INFO tool 'delete' ended: completed, 1.00 s",
         "DEBUG model call 2 begins: 3 messages, 1 tools",
-        "INFO model call 2 ended: stop, 2.00 s",
+        "INFO model call 2 ended: stop, gpt-5, 2.00 s",
         "INFO run completed: 1 model call, 7.00 s",
     ]
 
@@ -324,10 +333,22 @@ def test_ten_runs_at_once_keep_their_records_apart() -> None:
     for number in range(10):
         mine = [record for record in said.records if vars(record)["task_id"] == f"task {number}"]
         assert [record.getMessage() for record in mine] == [
-            "run begins",
-            "model call 1 ended: stop, 2.00 s",
-            "run completed: 1 model call, 5.00 s",
+            f"clerk task {number}: run begins",
+            f"clerk task {number}: model call 1 ended: stop, gpt-5, 2.00 s",
+            f"clerk task {number}: run completed: 1 model call, 5.00 s",
         ]
+
+
+def test_lines_of_several_runs_can_be_told_apart_in_any_format() -> None:
+    with kept(logging.INFO) as said:
+        for task_id in ("3f2a91c07b5d4e6f8a9b0c1d2e3f4a5b", "order 4711", "a\nb\x1b"):
+            run_virtual(watched(clerk(says("Hi")).execute("go", task_id=task_id), log().on_event))
+
+    assert [record.getMessage() for record in said.records if vars(record)["event"] == "task"] == [
+        "clerk 3f2a91: run begins",
+        "clerk order 4711: run begins",
+        "clerk a b\N{REPLACEMENT CHARACTER}: run begins",
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------- quiet, and no secrets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from observe.receiver import (
     GOOD,
     HELD,
     HTML,
+    SECONDS,
     Receiver,
     Reply,
     partial,
@@ -304,12 +306,86 @@ def test_a_receiver_that_is_not_there_is_waited_for_once_and_spans_arrive_when_i
     exporter.shutdown()
     assert (exporter.delivered, exporter.lost) == (2, 3)
     assert said() == [
-        (
-            f"OTLP: could not export 1 span to {exporter.url}: nobody listens there (connection refused): start the receiver, "
-            "or set endpoint= to where it is; a container must publish the port. (said once)"
-        ),
+        not_yet(exporter.url),
+        "OTLP: gave up, so 1 span was lost",
         f"OTLP: exported again to {exporter.url}, after 3 spans were lost",
     ]
+
+
+def not_yet(url):
+    return (
+        f"OTLP: could not export 1 span to {url} yet: nobody listens there (connection refused): start the receiver, or set endpoint= to "
+        "where it is; a container must publish the port. Trying again (said once)"
+    )
+
+
+class Ear(logging.Handler):
+    """Does something at the first warning."""
+
+    def __init__(self, act):
+        super().__init__(logging.WARNING)
+        self.act = act
+
+    def emit(self, record):
+        act, self.act = self.act, int
+        act()
+
+
+@pytest.fixture
+def at_first_warning():
+    ears = []
+
+    def listen(act):
+        ears.append(Ear(act))
+        logging.getLogger("looopy.observe").addHandler(ears[-1])
+
+    yield listen
+    for ear in ears:
+        logging.getLogger("looopy.observe").removeHandler(ear)
+
+
+def test_a_receiver_that_comes_up_between_two_attempts_gets_the_spans_and_that_is_said(
+    said, at_first_warning
+):
+    port = free_port()
+    exporter = OTLPExporter(f"http://127.0.0.1:{port}/v1/traces")
+    with contextlib.ExitStack() as stack:
+        at_first_warning(lambda: stack.enter_context(Receiver(port=port)))
+        assert exporter.export(ended("a")) is SUCCESS
+    exporter.shutdown()
+    assert said() == [not_yet(exporter.url), f"OTLP: exported to {exporter.url} after all"]
+
+
+def test_a_shutdown_ends_the_wait_for_an_overloaded_receiver(receiver, said):
+    receiver.script(status(503, retry_after="60"))
+    exporter = OTLPExporter(receiver.traces_url, timeout=600)
+    sending = threading.Thread(target=exporter.export, args=[ended("a")], daemon=True)
+    sending.start()
+    receiver.wait(requests=1)
+    exporter.shutdown()
+    sending.join(SECONDS)
+    assert not sending.is_alive()
+    assert (exporter.delivered, exporter.lost) == (0, 1)
+    assert len(said()) == 1
+
+
+def test_a_delivery_tries_again_and_says_nothing(said):
+    exporter = OTLPExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=0.8)
+    delivery = exporter.deliver(ended("a"))
+    assert (delivery.delivered, delivery.lost) == (0, 1)
+    assert said() == []
+    exporter.shutdown()
+
+
+def test_a_hurried_exporter_waits_no_longer_for_a_receiver_that_is_not_there(
+    said, at_first_warning, monkeypatch
+):
+    monkeypatch.setattr("looopy.observe.otlp._FIRST_WAIT", 60)
+    exporter = OTLPExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=600)
+    at_first_warning(exporter.hurry)
+    assert exporter.export(ended("a")) is FAILURE
+    exporter.shutdown()
+    assert said() == [not_yet(exporter.url), "OTLP: gave up, so 1 span was lost"]
 
 
 def test_a_program_that_ends_does_not_wait_for_a_receiver_that_is_not_there():

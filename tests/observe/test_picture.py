@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from typing import Any
 
 import pytest
+from agents import delete
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from looopy import AgentLoop, MissingExtra, Usage
+from looopy import AgentLoop, ConfigurationError, MissingExtra, Usage
 from looopy.events import Event, Failure, InputRequired, LLMCall, Task, ToolComplete, ToolStart
 from looopy.observe.bars import ASCII, UNICODE, Axis
 from looopy.observe.figures import dollars, duration, harmless, percent, shortly
 from looopy.observe.picture import Picture
 from looopy.observe.timeline import timeline
-from looopy.testing import ScriptedModel, run_virtual, says, stalls
+from looopy.testing import ScriptedModel, calls, run_virtual, says, stalls
 from observe.recorded import Recorded, answer, crawl, research, retry, status
 from observe.test_timeline import any_event, crowded
 
@@ -49,7 +51,7 @@ def test_at_120_columns_one_sees_where_time_and_money_went() -> None:
     assert (
         drawn(research(), 120)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0                5 s              10 s                  time  share     tokens     cost
 invoke_agent planner             ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  15.0 s   100%  8.1k→1.0k  $0.0411
 ├─ agent.iteration 1             ────────────────────────────                           8.2 s    55%
@@ -76,7 +78,7 @@ def test_at_80_columns_the_shares_give_way_to_the_bars() -> None:
     assert (
         drawn(research(), 80)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0           10 s       time     tokens     cost
 invoke_agent planner             ━━━━━━━━━━━━━━━━━━━  15.0 s  8.1k→1.0k  $0.0411
 ├─ agent.iteration 1             ──────────            8.2 s
@@ -99,11 +101,39 @@ money  gpt-4o, 2 calls           ███████████████�
     )
 
 
+def test_at_40_columns_the_bars_give_way_to_the_names() -> None:
+    assert (
+        drawn(research(), 40)
+        == """\
+✔ planner, completed, 15.0 s, task task-
+                        0           time
+invoke_agent planner    ━━━━━━━━  15.0 s
+├─ agent.iteration 1    ────       8.2 s
+│  ├─ chat gpt-4o       █▋         3.1 s
+│  ├─ ✘ execute_tool s…  ▐██▍      5.0 s
+│  │     TimeoutError: the index did
+│  │     not answer in 5 s
+│  └─ execute_tool res…  ▐▉        2.1 s
+│     └─ invoke_agent …  ━━        2.0 s
+│        └─agent.itera…  ──        2.0 s
+│          chat gpt-4o…  ▐▊        2.0 s
+└─ agent.iteration 2        ────   6.6 s
+   └─ chat gpt-4o           ░░██   6.5 s
+
+time   models, 3 calls  ██████▏   11.6 s
+       tools, 2 calls   █▋         3.1 s
+       idle and own     ▎         370 ms
+money  gpt-4o, 2 calls  ███████▉
+       gpt-4o-mini, 1 … ▏
+"""
+    )
+
+
 def test_where_the_encoding_has_no_blocks_it_is_drawn_with_what_every_terminal_has() -> None:
     assert (
         drawn(research(), 100, encoding="ascii")
         == """\
-+ task-1, completed, 2026-01-01 12:00:00 UTC
++ planner, completed, 15.0 s, task task-1, 2026-01-01 12:00:00 UTC
                                  0         5 s        10 s           time  share     tokens     cost
 invoke_agent planner             ================================  15.0 s   100%  8.1k>1.0k  $0.0411
 |- agent.iteration 1             -----------------                  8.2 s    55%
@@ -130,7 +160,7 @@ def test_of_many_iterations_those_at_the_ends_the_slowest_the_dearest_and_the_fa
     assert (
         drawn(crawl(100, slow=57, broken=31), 100)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ crawler, completed, 3 min 40 s, task task-1, 2026-01-01 12:00:00 UTC
                            0        1 min    2 min    3 min          time  share     tokens     cost
 invoke_agent crawler       ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  3 min 40 s   100%  505k→5.0k  $0.5050
 ├─ agent.iteration 1       ─                                        2.0 s     1%
@@ -184,7 +214,7 @@ def test_a_record_of_several_streams_has_a_tree_for_each_and_sums_for_all() -> N
     assert (
         drawn(events, 80)
         == """\
-✔ task-1, completed, 2026-01-01 12:00:00 UTC
+✔ a, completed, 2.0 s, task task-1, 2026-01-01 12:00:00 UTC
                        0       0.5 s   1 s     1.5 s        time  share     cost
 invoke_agent a         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━   2.0 s   100%  $0.5000
 └─ agent.iteration 1   ─────────────────────────────────   2.0 s   100%
@@ -193,7 +223,7 @@ invoke_agent a         ━━━━━━━━━━━━━━━━━━━
 time   models, 1 call  █████████████████████████████████   2.0 s   100%
 money  gpt-4o, 1 call  █████████████████████████████████           100%  $0.5000
 
-… task-2, no end seen, 2026-01-01 12:01:00 UTC
+… no end seen, 4.0 s, task task-2, 2026-01-01 12:01:00 UTC
                        0       1 s     2 s     3 s          time  share     cost
 … invoke_agent         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━   4.0 s   100%  $0.2500
 └─ … agent.iteration 1 ─────────────────────────────────   4.0 s   100%
@@ -202,7 +232,7 @@ money  gpt-4o, 1 call  ███████████████████
 time   models, 1 call  █████████████████████████████████   4.0 s   100%
 money  m, 1 call       █████████████████████████████████           100%  $0.2500
 
-… task-1, resumed, no end seen, 2026-01-01 12:01:30 UTC
+… a, resumed, no end seen, 0.0 ms, task task-1, 2026-01-01 12:01:30 UTC
                        0                                    time  share     cost
 … invoke_agent a       ━                                  0.0 ms
 
@@ -225,7 +255,7 @@ def test_retries_failures_and_what_waits_are_said_beneath_the_call() -> None:
     assert (
         str(Picture(timeline(recorded.events)))
         == """\
-✘ task-1, failed, 2026-01-01 12:00:00 UTC
+✘ a, failed, 8.0 s, task task-1, 2026-01-01 12:00:00 UTC
                          0              2 s            4 s            6 s                time  share
 ✘ invoke_agent a         ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━  8.0 s   100%
 ├─ agent.iteration 1     ──────────────────────────────                                 4.0 s    50%
@@ -240,6 +270,42 @@ time   models, 2 calls   ██████████████████�
        tools, 1 call     ███████████████▎                                               2.0 s    25%
 """
     )
+
+
+def test_a_model_that_takes_over_is_named_where_the_one_before_it_failed() -> None:
+    busy = Failure(type="ModelOverloaded", message="429")
+    recorded = Recorded().at(0, Task(agent_id="a"), LLMCall(iteration=1, model="gpt-4o"))
+    recorded.at(1, retry(busy, "gpt-4o", "gpt-4o")).at(2, retry(busy, "gpt-4o", "mini"))
+    recorded.at(3, answer(model="mini"), LLMCall(iteration=2, model="gpt-4o"))
+    recorded.at(4, retry(busy, "gpt-4o", "mini"), retry(busy, "mini", "nano"), retry(busy, "nano", "nano"))
+    recorded.at(5, answer(model="nano"), status("completed"))
+
+    notes = [line.strip("│ ") for line in drawn(recorded.events).splitlines() if "↻" in line]
+
+    assert notes == [
+        "↻ 1 retry, then mini, ModelOverloaded: 429",
+        "↻ then mini, then nano, 1 retry, ModelOverloaded: 429",
+    ]
+
+
+def test_a_long_reason_has_two_lines_and_what_is_cut_is_marked() -> None:
+    long = Failure(type="ModelFailed", message=f"https://proxy.example/v1: {'all is on fire, ' * 8}sorry")
+    wide = Failure(type="E", message="日本語" * 20)
+    recorded = Recorded().at(0, Task(agent_id="a")).uses(0, 1, "one", error=long)
+    recorded.uses(1, 2, "two", error=wide).at(2, status("completed"))
+
+    notes = [
+        line
+        for line in drawn(recorded.events, 60).splitlines()[3:]
+        if "         " in line[:9].replace("│", " ")
+    ]
+
+    assert notes == [
+        "   │     ModelFailed: https://proxy.example/v1: all is on",
+        "   │     fire, all is on fire, all is on fire, all is on fi…",
+        "         E: 日本語日本語日本語日本語日本語日本語日本語日本語",
+        "         日本語日本語日本語日本語日本語日本語日本語日本語日…",
+    ]
 
 
 def test_money_that_nobody_knows_is_said_to_be_unknown_and_many_models_share_a_row() -> None:
@@ -285,7 +351,7 @@ def test_names_and_errors_cannot_command_the_terminal_or_break_the_lines() -> No
     for encoding in ("utf-8", "ascii", "latin-1"):
         text = drawn(recorded.events, 80, encoding=encoding)
         assert all(sign.isprintable() for sign in text.replace("\n", ""))
-        assert len(text.splitlines()) == 10
+        assert len(text.splitlines()) == 11
 
 
 @given(st.lists(any_event | crowded, max_size=20), st.integers(1, 220), st.sampled_from(["utf-8", "ascii"]))
@@ -372,8 +438,23 @@ def test_run_trace_draws_what_has_happened_until_now_from_any_thread(
     before, _, after = capsys.readouterr().out.partition("\n")
     assert before == "nothing has happened yet"
     assert after == file.getvalue()
-    assert after.startswith("✔ task-1, completed, ")
+    assert re.match(rf"✔ greeter, completed, [\d.]+ ms, trace {run.trace_id}\n", after)
     assert "invoke_agent greeter" in after
+
+
+async def test_run_trace_draws_a_task_that_goes_on_with_its_name_and_its_count() -> None:
+    model = ScriptedModel(calls("delete", path="a.txt"), says("done"))
+    agent = AgentLoop(agent_id="clerk", llm_provider=model, tools=[delete])
+    asked = agent.execute("Hi")
+    question = (await asked).waiting[0].input_id
+    run = agent.resume(asked.state, inputs={question: "yes"})
+    await run
+    file = io.StringIO()
+    run.trace(file)
+
+    lines = file.getvalue().splitlines()
+    assert lines[0].startswith("✔ clerk, resumed, completed, ")
+    assert [line[:23].rstrip() for line in lines[2:4]] == ["invoke_agent clerk", "├─ agent.iteration 1"]
 
 
 def test_run_trace_draws_a_run_that_goes_on_up_to_now() -> None:
@@ -388,7 +469,7 @@ def test_run_trace_draws_a_run_that_goes_on_up_to_now() -> None:
 
     run_virtual(look())
 
-    assert file.getvalue().startswith("… task-1, no end seen, ")
+    assert file.getvalue().startswith("… agent, no end seen, ")
     assert "└─ … agent.iteration 1" in file.getvalue()
 
 
@@ -398,3 +479,12 @@ def test_run_trace_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(MissingExtra, match=r"drawing a trace needs rich: pip install 'looopy\[cli\]'"):
         AgentLoop(llm_provider=ScriptedModel()).execute("Hi").trace()
+
+
+def test_run_trace_takes_an_open_file_and_says_how() -> None:
+    name: Any = "out.txt"
+    with pytest.raises(ConfigurationError) as caught:
+        AgentLoop(llm_provider=ScriptedModel()).execute("Hi").trace(name)
+    assert str(caught.value) == (
+        "run.trace('out.txt'): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)"
+    )

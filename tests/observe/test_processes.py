@@ -108,6 +108,80 @@ def test_what_hinders_traces_is_seen_where_nothing_configures_logging(receiver: 
     )
 
 
+@pytest.mark.parametrize("langfuse", [False, "otlp", "package"])
+def test_a_program_does_not_wait_at_its_end_for_a_receiver_that_is_not_there(langfuse: str | bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    out, err = ran(
+        f"""
+        import atexit, logging
+
+        class Ear(logging.Handler):
+            def emit(self, record):
+                told.set()
+
+        told = threading.Event()
+        for handler in (logging.StreamHandler(), Ear(logging.WARNING)):
+            logging.getLogger("looopy.observe").addHandler(handler)
+        import looopy.observe.otlp
+        looopy.observe.otlp._FIRST_WAIT = 4.5  # the end comes while it is waited for the second attempt
+        atexit.register(lambda: tell(time.monotonic() - began))  # what is registered first is done last
+        instrument(langfuse={langfuse!r})
+        asyncio.run(answer())
+        assert told.wait(10)
+        began = time.monotonic()
+        """,
+        OTEL_METRICS_EXPORTER="otlp",
+        OTEL_BSP_SCHEDULE_DELAY="1",
+        LANGFUSE_FLUSH_INTERVAL="0.001",
+        OTEL_TRACES_EXPORTER="none" if langfuse else "otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT=url,
+        LANGFUSE_PUBLIC_KEY="pk-lf-1",
+        LANGFUSE_SECRET_KEY="sk-lf-1",
+        LANGFUSE_BASE_URL=url,
+    )
+    assert float(out) < 3
+    first, *others = err.splitlines()
+    assert "yet: nobody listens there (connection refused)" in first
+    assert any("gave up, so " in line for line in others)
+
+
+@pytest.mark.parametrize("flushes", ["recording.flush()", "pass"])
+def test_a_receiver_that_refuses_traces_and_metrics_is_told_of_once(receiver: Receiver, flushes: str) -> None:
+    receiver.always(status(404))
+    _, err = ran(
+        f"""
+        recording = instrument()
+        asyncio.run(answer())
+        {flushes}
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        OTEL_METRICS_EXPORTER="otlp",
+    )
+    assert {request.path for request in receiver.requests} == {"/v1/traces", "/v1/metrics"}
+    # With warnings as errors, OpenTelemetry's own exporter leaves one of a socket.
+    (told,) = [line for line in err.splitlines() if "OTLP" in line or "metrics" in line]
+    assert told.startswith("OTLP: could not export 6 spans to ")
+
+
+def test_a_receiver_of_traces_alone_is_told_of_with_the_mend(receiver: Receiver) -> None:
+    url = f"{receiver.url}/v1/nothing"
+    _, err = ran(
+        """
+        instrument()
+        asyncio.run(answer())
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url,
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=url,
+        OTEL_METRICS_EXPORTER="otlp",
+    )
+    assert tree(receiver.spans) == TREE
+    assert err == (
+        f"OTLP: metrics are not taken at {url} (Failed to export metrics batch code: 404, reason: Not Found): where a backend takes traces "
+        "only, set OTEL_METRICS_EXPORTER=none; else check OTEL_EXPORTER_OTLP_METRICS_ENDPOINT (said once; tried again at every interval)\n"
+    )
+
+
 # --------------------------------------------------------------------------------------------------- the global provider
 def test_spans_of_the_program_and_of_runs_nest_both_ways_by_the_provider_that_is_made(
     receiver: Receiver,
@@ -159,6 +233,50 @@ def test_a_programs_own_global_provider_is_used_and_nothing_is_exported_twice(re
     )
     assert tree(receiver.spans) == TREE
     assert {span.resource["service.name"] for span in receiver.spans} == {"theirs"}
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ("", {}),
+        ("console=True", {}),
+        ("exporters=()", {}),
+        ("", {"OTEL_METRICS_EXPORTER": "otlp"}),
+        (
+            "",
+            {
+                "LANGFUSE_PUBLIC_KEY": "pk-lf-1",
+                "LANGFUSE_SECRET_KEY": "sk-lf-1",
+                "LANGFUSE_TRACING_ENABLED": "false",
+            },
+        ),
+    ],
+)
+def test_a_recording_that_sends_no_traces_makes_no_spans_and_leaves_the_global_provider_to_the_program(
+    options: str, variables: dict[str, str], receiver: Receiver
+) -> None:
+    out, err = ran(
+        f"""
+        from opentelemetry.sdk.trace import TracerProvider
+
+        instrument({options})
+        above = trace.SpanContext(0xA1, 0xB2, is_remote=True, trace_flags=trace.TraceFlags(1))
+
+        def look() -> str:
+            tell(trace.get_current_span().get_span_context() == above)
+
+        with trace.use_span(trace.NonRecordingSpan(above)):
+            run = agent(calls("look"), says("done"), tools=[look]).execute("look")
+            tell(run.result(5).trace_id == f"{{0xA1:032x}}")
+        theirs = TracerProvider()
+        trace.set_tracer_provider(theirs)
+        tell(trace.get_tracer_provider() is theirs)
+        """,
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=receiver.metrics_url,
+        **variables,
+    )
+    assert out == "True\nTrue\nTrue\n"
+    assert "Overriding" not in err
 
 
 def test_an_exchange_of_what_is_recorded_loses_no_span_and_doubles_none(receiver: Receiver) -> None:

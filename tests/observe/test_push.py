@@ -14,9 +14,11 @@ from opentelemetry.context import get_value
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
+from looopy.observe.diagnosis import Failure
 from looopy.observe.meters import LightMeters
+from looopy.observe.outages import Outages
 from observe.kept import PREFERENCE, RESOURCE, SECONDS, Kept, plain
-from observe.receiver import HELD, Receiver, status
+from observe.receiver import GOOD, HELD, Receiver, status
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def test_without_a_thread_nothing_is_exported_and_that_is_said(
         counter.add(1, {})
     assert not light.flush(SECONDS)
     assert light.failures == 1
-    assert "metrics: could not be exported: can't start new thread. " in caplog.text
+    assert caplog.messages == [said("can't start new thread")]
 
     counter.add(1, {"a": 1})
     assert light.flush(SECONDS)
@@ -181,10 +183,10 @@ def test_without_a_thread_nothing_is_exported_and_that_is_said(
 
 
 # -------------------------------------------------------------------------------------------------- exporters that fail
-def said(why: str) -> str:
+def said(why: str, at: str = "") -> str:
     return (
-        f"metrics: could not be exported: {why}. Does the receiver take metrics, and is it where OTEL_EXPORTER_OTLP_ENDPOINT "
-        "or OTEL_EXPORTER_OTLP_METRICS_ENDPOINT says? (said once; tried again at every interval)"
+        f"OTLP: metrics are not taken{at} ({why}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT (said once; tried again at every interval)"
     )
 
 
@@ -298,7 +300,7 @@ def test_why_the_librarys_exporter_failed_is_said_once_in_its_words(
     receiver.script(status(401), status(401))
     assert [light.flush(SECONDS) for _ in range(3)] == [False, False, True]
     assert caplog.messages == [
-        said("Failed to export metrics batch code: 401, reason: Unauthorized"),
+        said("Failed to export metrics batch code: 401, reason: Unauthorized", f" at {receiver.metrics_url}"),
         "metrics: are exported again, after 2 failed",
     ]
 
@@ -310,7 +312,46 @@ def test_where_nobody_listens_the_reason_is_said_once(meters: Any, caplog: pytes
     light.create_counter("c", "", "").add(1, {})
     assert not light.flush(SECONDS)
     (message,) = caplog.messages
+    assert message.startswith(f"OTLP: metrics are not taken at {url} (")
     assert "Connection refused" in message
+
+
+@pytest.mark.parametrize("path", ["/v1/traces", "/elsewhere/v1/traces"])
+def test_what_traces_have_said_of_the_same_server_is_not_said_again(
+    path: str, receiver: Receiver, meters: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    traces = Outages("OTLP", f"{receiver.url}{path}")
+    light = meters(lambda: OTLPMetricExporter(receiver.metrics_url))
+    light.create_counter("c", "", "").add(1, {})
+    receiver.script(status(401), status(401), GOOD, status(401))
+
+    traces.failed(Failure("unauthorized", "it wants a credential", spans=1))
+    assert not light.flush(SECONDS)
+    traces.worked()
+    assert not light.flush(SECONDS)
+    assert light.flush(SECONDS)
+    traces.failed(Failure("overloaded", "it is down", spans=1))
+    assert not light.flush(SECONDS)
+    assert light.flush(SECONDS)
+
+    assert [message for message in caplog.messages if "metrics" in message] == [
+        said("Failed to export metrics batch code: 401, reason: Unauthorized", f" at {receiver.metrics_url}"),
+        "metrics: are exported again, after 2 failed",
+    ]
+
+
+def test_the_last_export_does_not_wait_for_a_server_of_which_traces_have_said_that_it_is_not_there(
+    meters: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Receiver() as receiver:
+        url = receiver.metrics_url
+    traces = Outages("OTLP", url)
+    traces.failed(Failure("refused-connection", "nobody listens there", spans=1, unreachable=True))
+    light = meters(lambda: OTLPMetricExporter(url, timeout=60))
+    light.create_counter("c", "", "").add(1, {})
+    assert not light.shutdown(SECONDS)
+    assert light.failures == 1
+    assert caplog.messages == [f"OTLP: could not export 1 span to {url}: nobody listens there (said once)"]
 
 
 def test_what_others_export_is_still_said_by_their_exporters(

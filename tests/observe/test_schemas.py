@@ -58,7 +58,7 @@ LEAST = 16_384
 MARKS = 1_000
 """Characters that the remarks about what was cut may take beyond a limit."""
 
-thorough = settings(deadline=None, suppress_health_check=list(HealthCheck))
+thorough = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize(("name", "value", "by_conventions", "strictly"), SAMPLES)

@@ -400,14 +400,14 @@ async def test_a_limit_names_itself_on_what_it_ended(receiver: Receiver) -> None
     assert (
         drawn(receiver.spans, common=COMMON, leave_out=SHOWN_ONCE)
         == """\
-invoke_agent clerk [INTERNAL] ERROR: LimitExceeded: run stopped by max_iterations=1: 1 model calls and no final answer; raise the limit, or go on from the partial result in error.result
+invoke_agent clerk [INTERNAL] ERROR: LimitExceeded: run stopped by max_iterations=1: 1 model calls and no final answer
   . error.type = LimitExceeded
   . gen_ai.input.messages = [{"role":"user","parts":[{"type":"text","content":"The weather?"}]}]
   . gen_ai.operation.name = invoke_agent
   . gen_ai.request.model = gpt-4o-mini
   . looopy.iterations = 1
   . looopy.status = failed
-    agent.iteration [INTERNAL] ERROR: LimitExceeded: run stopped by max_iterations=1: 1 model calls and no final answer; raise the limit, or go on from the partial result in error.result
+    agent.iteration [INTERNAL] ERROR: LimitExceeded: run stopped by max_iterations=1: 1 model calls and no final answer
       . error.type = LimitExceeded
       . looopy.iteration = 1
       . looopy.status = failed

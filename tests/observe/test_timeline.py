@@ -23,7 +23,7 @@ from looopy.events import (
     ToolComplete,
     ToolStart,
 )
-from looopy.observe.timeline import DEEPEST, Span, timeline
+from looopy.observe.timeline import DEEPEST, Retry, Span, timeline
 from looopy.observe.totals import Spent, Time, spent, time_of
 from observe.recorded import NOON, START, TOO_SLOW, Recorded, answer, crawl, research, retry, status
 
@@ -290,7 +290,7 @@ def test_retries_belong_to_the_model_call_and_say_why() -> None:
 
     (_, root) = timeline(recorded.events)
 
-    assert [each.retries for each in root.walk()] == [(), (), (busy, busy), ()]
+    assert [each.retries for each in root.walk()] == [(), (), (Retry(error=busy), Retry(error=busy)), ()]
 
 
 def test_a_long_log_is_no_more_work_than_many_short_ones() -> None:

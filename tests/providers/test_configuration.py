@@ -97,7 +97,7 @@ def test_nothing_to_call_is_said_at_construction():
         LiteLLMProvider()
     assert str(caught.value) == (
         "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "
-        "To start a proxy: pip install 'litellm[proxy]', then litellm --model gpt-4o-mini. "
+        "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model gpt-4o-mini. "
         'AgentLoop(llm_provider="stand-in") needs none.'
     )
     with pytest.raises(ConfigurationError, match="no model is named: pass model="):

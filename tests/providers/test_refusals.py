@@ -270,7 +270,7 @@ def test_a_proxy_that_cannot_be_reached(broken: Exception):
     assert text.startswith(f"LiteLLM API error: could not connect to {CHAT} (")
     assert text.endswith(
         f").\n  Is the proxy running? Try: curl {URL}/health/liveliness\n"
-        "  To start one: litellm --model gpt-4o\n  The address came from base_url."
+        "  To start one: looopy proxy --model gpt-4o\n  The address came from base_url."
     )
     assert caught.value.retryable
 

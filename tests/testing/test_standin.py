@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looopy import AgentLoop
+from looopy import AgentLoop, ConfigurationError, LLMRequest, StandInProvider
 from looopy.messages import FilePart, Message, TextPart
 from looopy.testing.script import Call
-from looopy.testing.standin import MODEL, WHO, expressions_in, serving_stand_in, stand_in, stand_in_answer
+from looopy.testing.standin import MODEL, WHO, expressions_in, serving_stand_in, stand_in_answer
 
 
 def calculate(expression: str) -> float:
@@ -123,7 +126,62 @@ async def test_it_answers_under_its_own_name_word_by_word():
     deltas = [event.delta for event in events if event.kind == "content-delta"]
     (response,) = [event for event in events if event.kind == "llm-response"]
     assert deltas[:3] == ["I", " am", " looopy's"]
-    assert (response.model, stand_in().model) == (MODEL, MODEL)
+    assert (response.model, response.message.model) == (MODEL, MODEL)
+    assert (StandInProvider().model, repr(StandInProvider())) == (MODEL, "StandInProvider()")
+
+
+async def test_it_answers_under_its_own_name_also_where_another_model_is_asked_for():
+    request = LLMRequest(messages=(Message.user("Hi"),), model="gpt-4o-mini")
+    response = await StandInProvider().call(request)
+    assert (response.model, response.message.model, response.message.text) == (MODEL, MODEL, WHO)
+
+
+async def test_looopy_stand_in_puts_it_in_the_place_of_every_named_model(monkeypatch):
+    monkeypatch.setenv("LOOOPY_STAND_IN", "1")
+    monkeypatch.delenv("LITELLM_URL", raising=False)
+    agent = AgentLoop(llm_provider="gpt-4o-mini", tools=[calculate])
+    events = [event async for event in agent.execute("2 + 2")]
+    assert {event.model for event in events if event.kind == "llm-response"} == {MODEL}
+    assert events[-1].status.message.text == "The result of 2 + 2 is 4."
+
+
+def test_looopy_stand_in_is_said_once_in_the_log():
+    program = """
+from looopy import AgentLoop
+AgentLoop(llm_provider="stand-in")  # somebody asked for it: nothing to say
+print("made", flush=True)
+AgentLoop(llm_provider="gpt-4o-mini")
+AgentLoop(llm_provider="claude-haiku-4-5")
+"""
+    shown = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "LOOOPY_STAND_IN": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=25,
+        check=True,
+    )
+    assert shown.stdout.splitlines() == [
+        "made",
+        "LOOOPY_STAND_IN=1: looopy's stand-in, which is no language model, answers in place of each model that an agent is given by its name; unset it for real ones",
+    ]
+
+
+@pytest.mark.parametrize("value", ["", "0"])
+def test_looopy_stand_in_that_is_empty_or_0_changes_nothing(monkeypatch, value):
+    monkeypatch.setenv("LOOOPY_STAND_IN", value)
+    for name in ("LITELLM_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="no address of a LiteLLM proxy"):
+        AgentLoop(llm_provider="gpt-4o-mini")
+
+
+def test_looopy_stand_in_is_1_or_nothing(monkeypatch):
+    monkeypatch.setenv("LOOOPY_STAND_IN", "yes")
+    with pytest.raises(ConfigurationError, match="LOOOPY_STAND_IN='yes': set it to 1") as caught:
+        AgentLoop(llm_provider="gpt-4o-mini")
+    assert caught.value.argument == "LOOOPY_STAND_IN"
 
 
 def test_a_request_that_forbids_tools_is_heeded_and_one_without_messages_is_answered():

@@ -11,11 +11,15 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from looopy.errors import ConfigurationError, redact
 from looopy.observe.langfuse.chat import chat_view
+from looopy.observe.switches import switched_off
+
+if TYPE_CHECKING:
+    from looopy.observe.otlp import OTLPExporter
 
 CLOUD = "https://cloud.langfuse.com"
 
@@ -101,6 +105,22 @@ class Account:
         login = base64.b64encode(f"{self.public_key}:{self.secret_key}".encode()).decode()
         return {"Authorization": f"Basic {login}", "x-langfuse-ingestion-version": "4"}
 
+    def exporter(self, **headers: str) -> OTLPExporter:
+        """What sends spans there.
+
+        Args:
+            **headers: more of them, with `_` for `-`.
+        """
+        from looopy.observe.otlp import OTLPExporter  # noqa: PLC0415  the SDK is an extra
+
+        return OTLPExporter(
+            self.endpoint,
+            headers=self.headers | {name.replace("_", "-"): text for name, text in headers.items()},
+            compression="gzip",
+            rewrite=self.rewrite,
+            name="Langfuse",
+        )
+
     def hide(self, text: str) -> str:
         """The text without credentials."""
         return redact(text, self.secret_key, self.public_key)
@@ -124,11 +144,6 @@ class Account:
             if value and name not in seen
         }
         return {**seen, **own} if own else seen
-
-
-def switched_off() -> bool:
-    """Whether `LANGFUSE_TRACING_ENABLED` says that nothing shall be sent."""
-    return _variable("LANGFUSE_TRACING_ENABLED").lower() == "false"
 
 
 def _variable(name: str) -> str:

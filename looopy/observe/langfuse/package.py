@@ -1,7 +1,7 @@
 """The `langfuse` package as the way to Langfuse, where it is installed: its client on a provider of ours, once.
 
-What the package does not do by itself for spans that are not its own is done here, at its hooks for export: the chat view, environment
-and release, and the sampling of a provider that it did not make.
+The client sends by looopy's own exporter, which counts, says what hinders it, and does what the package does not do by itself for spans that are
+not its own: the chat view, environment and release. The sampling of a provider that it did not make is done at its filter.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from looopy.errors import MissingExtra
+from looopy.observe.forks import forget_in_forks
 from looopy.observe.langfuse.account import Account
+from looopy.observe.otlp import OTLPExporter
 
 try:
     from langfuse import Langfuse, is_default_export_span
@@ -32,11 +35,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("looopy.observe")
 
-_added: WeakSet[LangfuseSpanProcessor] = WeakSet()
-"""The processors that `attach` added beside a client that was there before."""
+_ours: WeakKeyDictionary[TracerProvider, dict[str, OTLPExporter]] = WeakKeyDictionary()
+"""What the spans of a provider are sent by, where `attach` saw to it, for each public key."""
 
 
-@dataclass(frozen=True, slots=True)
 class Attached:
     """Langfuse on a provider.
 
@@ -45,8 +47,43 @@ class Attached:
         shutdown: flush, and end the threads that were started for it; what was there before is left alone.
     """
 
-    flush: Callable[[], object]
-    shutdown: Callable[[], object]
+    def __init__(
+        self,
+        flush: Callable[[], object],
+        shutdown: Callable[[], object],
+        exporter: OTLPExporter | None = None,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            flush: see above.
+            shutdown: see above.
+            exporter: what sends; None where that is somebody else's, so that nobody knows what becomes of spans.
+        """
+        self.flush = flush
+        self.shutdown = shutdown
+        self._exporter = exporter
+        self._before = (exporter.delivered, exporter.lost) if exporter else (0, 0)
+        forget_in_forks(self)
+
+    def forked(self) -> None:
+        """In a fork's child, where the exporter counts anew."""
+        self._before = (0, 0)
+
+    def hurry(self) -> None:
+        """The program ends."""
+        if self._exporter is not None:
+            self._exporter.hurry()
+
+    @property
+    def delivered(self) -> int:
+        """Spans that Langfuse has taken since then."""
+        return self._exporter.delivered - self._before[0] if self._exporter else 0
+
+    @property
+    def lost(self) -> int:
+        """Spans that it has not taken."""
+        return self._exporter.lost - self._before[1] if self._exporter else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +119,33 @@ def attach(account: Account, provider: TracerProvider) -> Attached:
         account: where to.
         provider: whose spans; the package exports those of looopy, of Langfuse's own decorators and of other GenAI instrumentations.
     """
+    ours = _ours.setdefault(provider, {})
+    if account.public_key in ours:
+        return Attached(provider.force_flush, provider.force_flush, ours[account.public_key])
     client = _client(account)
-    present = _processor(provider, account)
-    if present is not None:
-        if present not in _added and not (client and isinstance(client.mask_otel_spans, Mask)):
+    if _on(provider, account):
+        if not (client and isinstance(client.mask_otel_spans, Mask)):
             _log.warning(
                 "Langfuse is on this tracer provider already, so looopy adds nothing; messages will show as raw JSON there. To see "
                 "conversations, let looopy come first, or make your client with Langfuse(mask_otel_spans=Mask(account)), which is in "
                 "looopy.observe.langfuse"
             )
         return Attached(provider.force_flush, provider.force_flush)
-    mask, wanted = Mask(account), _wanted(account)
+    exporter = ours[account.public_key] = account.exporter(
+        x_langfuse_sdk_name="python",
+        x_langfuse_sdk_version=version("langfuse"),
+        x_langfuse_public_key=account.public_key,
+    )
     if client is not None:  # of another provider: a second client for the same key would be that one again
         processor = LangfuseSpanProcessor(
             public_key=account.public_key,
             secret_key=account.secret_key,
             base_url=account.base_url,
-            should_export_span=wanted,
-            mask_otel_spans=mask,
+            should_export_span=_wanted(account),
+            span_exporter=exporter,
         )
-        _added.add(processor)
         provider.add_span_processor(processor)
-        return Attached(processor.force_flush, processor.shutdown)
+        return Attached(processor.force_flush, processor.shutdown, exporter)
     langfuse = Langfuse(
         public_key=account.public_key,
         secret_key=account.secret_key,
@@ -112,10 +154,10 @@ def attach(account: Account, provider: TracerProvider) -> Attached:
         release=account.release or None,
         sample_rate=account.sample_rate,
         tracer_provider=provider,
-        should_export_span=wanted,
-        mask_otel_spans=mask,
+        should_export_span=_wanted(account),
+        span_exporter=exporter,
     )
-    return Attached(langfuse.flush, langfuse.shutdown)
+    return Attached(langfuse.flush, langfuse.shutdown, exporter)
 
 
 def _wanted(account: Account) -> Callable[[ReadableSpan], bool]:
@@ -139,16 +181,12 @@ def _client(account: Account) -> LangfuseResourceManager | None:
     return LangfuseResourceManager._instances.get(account.public_key)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
-def _processor(provider: TracerProvider, account: Account) -> LangfuseSpanProcessor | None:
-    """The provider's way to this account, as far as the SDK lets one see it; None where it has none."""
+def _on(provider: TracerProvider, account: Account) -> bool:
+    """Whether the provider sends to this account already, as far as the SDK lets one see it."""
     processors: Iterable[object] = getattr(
         getattr(provider, "_active_span_processor", None), "_span_processors", ()
     )
-    return next(
-        (
-            each
-            for each in processors
-            if isinstance(each, LangfuseSpanProcessor) and each.public_key == account.public_key
-        ),
-        None,
+    return any(
+        isinstance(each, LangfuseSpanProcessor) and each.public_key == account.public_key
+        for each in processors
     )

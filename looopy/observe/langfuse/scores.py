@@ -10,8 +10,9 @@ from typing import Literal, Protocol, TypeAlias
 
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON
-from looopy.observe.langfuse.account import Account, switched_off
+from looopy.observe.langfuse.account import Account
 from looopy.observe.langfuse.outbox import Reply, outbox
+from looopy.observe.switches import switched_off
 
 DataType: TypeAlias = Literal["NUMERIC", "BOOLEAN", "CATEGORICAL", "TEXT"]
 
@@ -58,7 +59,7 @@ def score(
     Raises:
         ConfigurationError: an argument cannot work, or no account is known.
     """
-    trace_id = _hex("of", of if isinstance(of, str) else of.trace_id, 32)
+    trace_id = _hex("of", getattr(of, "trace_id", of), 32)
     body: dict[str, JSON] = {
         "id": score_id or uuid.uuid4().hex,
         "traceId": trace_id,
@@ -97,7 +98,7 @@ def trace_url(of: Traced | str, *, account: Account | None = None) -> Reply[str]
     Raises:
         ConfigurationError: that is no trace id, or no account is known.
     """
-    trace_id = _hex("of", of if isinstance(of, str) else of.trace_id, 32)
+    trace_id = _hex("of", getattr(of, "trace_id", of), 32)
     known = _account(account)
     if known is None:
         return Reply[str].of("")
@@ -136,10 +137,12 @@ def _account(given: Account | None) -> Account | None:
 
 def _hex(argument: str, given: object, digits: int) -> str:
     if not (isinstance(given, str) and re.fullmatch(rf"[0-9a-f]{{{digits}}}", given)):
-        what = "result.trace_id" if digits == 32 else "a span's id as trace.format_span_id() gives it"
-        raise ConfigurationError(
-            f"{argument}={given!r}: it takes {digits} hex digits, such as {what}", argument=argument
+        what = (
+            "a run, its result, or 32 hex digits, such as result.trace_id"
+            if digits == 32
+            else "16 hex digits, such as a span's id as trace.format_span_id() gives it"
         )
+        raise ConfigurationError(f"{argument}={given!r}: it takes {what}", argument=argument)
     return given
 
 

@@ -1,0 +1,81 @@
+"""What the environment switches on and off: where things are sent, and why nothing is. Loads nothing, for programs that only ask."""
+
+from __future__ import annotations
+
+import os
+
+WHERE_TO = (
+    "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
+    "is Langfuse's cloud, LANGFUSE_BASE_URL"
+)
+"""The advice where nothing is set."""
+
+_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_KEYS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
+_TRACES = "OTEL_TRACES_EXPORTER"
+
+
+def disabled() -> bool:
+    """Whether OpenTelemetry as a whole is switched off: then there are no traces and no metrics."""
+    return _variable("OTEL_SDK_DISABLED").lower() == "true"
+
+
+def switched_off() -> bool:
+    """Whether `LANGFUSE_TRACING_ENABLED` says that nothing shall be sent to Langfuse."""
+    return _variable("LANGFUSE_TRACING_ENABLED").lower() == "false"
+
+
+def sends_traces() -> str:
+    """The variable by which traces are sent by OTLP; empty if none is."""
+    return _sent_by(_TRACES, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def sends_metrics() -> str:
+    """The variable by which metrics are sent by OTLP; empty if none is."""
+    return _sent_by("OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+
+
+def sends_to_langfuse() -> str:
+    """A variable with one of Langfuse's keys; empty if there is none, or tracing is switched off."""
+    return "" if disabled() or switched_off() else next(filter(_variable, _KEYS), "")
+
+
+def draws() -> bool:
+    """Whether the environment wants runs to be drawn in the terminal."""
+    return not disabled() and "console" in _chosen(_TRACES)
+
+
+def destinations() -> tuple[str, ...]:
+    """One variable for each place that it names: OTLP, Langfuse and the terminal."""
+    drawn = _TRACES if draws() else ""
+    return tuple(dict.fromkeys(filter(None, (sends_traces() or sends_metrics(), sends_to_langfuse(), drawn))))
+
+
+def why_off() -> str:
+    """Why nothing is sent, and the mend; for where nothing is."""
+    chosen = _variable(_TRACES)
+    for off, variable in (
+        (disabled(), "OTEL_SDK_DISABLED"),
+        (switched_off(), "LANGFUSE_TRACING_ENABLED"),
+        (bool(chosen), _TRACES),
+    ):
+        if off:
+            return f"off, with {variable}={_variable(variable)}: unset that, and {WHERE_TO}"
+    return f"off, since no variable says where to send: {WHERE_TO}"
+
+
+def _sent_by(choice: str, endpoint: str) -> str:
+    if disabled():
+        return ""
+    if chosen := _chosen(choice):
+        return choice if "otlp" in chosen else ""
+    return next(filter(_variable, (_ENDPOINT, endpoint)), "")
+
+
+def _chosen(choice: str) -> list[str]:
+    """The exporters that a variable names."""
+    return [name.strip() for name in _variable(choice).lower().split(",") if name.strip()]
+
+
+def _variable(name: str) -> str:
+    return os.environ.get(name, "").strip()
