@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from looopy.errors import ConfigurationError
 from looopy.observe.diagnosis import Settings
@@ -55,14 +55,31 @@ def address(endpoint: str, headers: Mapping[str, str], settings: Settings) -> Ad
     sent = _checked(headers, settings)
     if login and "authorization" not in sent:
         sent["authorization"] = f"Basic {base64.b64encode(unquote(login).encode()).decode()}"
-    # The scheme of a credential is no secret, and a single letter would be starred all over a text.
-    credentials = (value.rpartition(" ")[2] for name, value in sent.items() if _SECRET.search(name))
-    hidden = (*credentials, login, unquote(parts.password or ""), parts.query)
     return Address(
-        url=parts._replace(netloc=host, fragment="").geturl(),
-        headers=sent,
-        secrets=tuple(text for text in hidden if len(text) > 3),
+        url=parts._replace(netloc=host, fragment="").geturl(), headers=sent, secrets=_secrets(parts, sent)
     )
+
+
+def _secrets(parts: SplitResult, headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What is sent along and opens something: all that headers say, since nobody knows which of them is a key, and what a URL has but its address."""
+    # The scheme of a credential is no secret, and a single letter would be starred all over a text.
+    said = (value.rpartition(" ")[2] if _SECRET.search(name) else value for name, value in headers.items())
+    asked = (value for _, value in parse_qsl(parts.query))
+    login = parts.netloc.rpartition("@")[0]
+    hidden = (*said, login, unquote(login), unquote(parts.password or ""), parts.query, *asked)
+    return tuple(dict.fromkeys(text for text in hidden if len(text) > 3))
+
+
+def secrets_of_metrics() -> tuple[str, ...]:
+    """What no text may show of where the environment sends metrics."""
+    try:
+        parts = urlsplit(_variable("ENDPOINT", "METRICS_")[0])
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    pairs = [pair.partition("=") for pair in _variable("HEADERS", "METRICS_")[0].split(",")]
+    as_written = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    as_sent = {name: unquote(value) for name, value in as_written.items()}
+    return (*_secrets(parts, as_written), *_secrets(parts, as_sent))
 
 
 def _split(endpoint: str, settings: Settings) -> SplitResult:
@@ -164,9 +181,9 @@ def environment() -> Environment:
     )
 
 
-def _variable(name: str) -> tuple[str, str]:
+def _variable(name: str, of: str = "TRACES_") -> tuple[str, str]:
     """A setting, and the variable that it comes from or would come from."""
-    for variable in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+    for variable in (f"OTEL_EXPORTER_OTLP_{of}{name}", f"OTEL_EXPORTER_OTLP_{name}"):
         if value := os.environ.get(variable, "").strip():
             return value, variable
     return "", f"OTEL_EXPORTER_OTLP_{name}"

@@ -10,14 +10,17 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import dropwhile, takewhile
 from typing import Any, Literal, TypeAlias, TypeVar, assert_never, cast, get_args
 
-from looopy.errors import ConfigurationError, ToolFailed
+from looopy.errors import ConfigurationError
 from looopy.events import Failure
 from looopy.messages import JSON, DataPart, FilePart, FinishReason, Message, Part, TextPart, ToolCall
+from looopy.observe import reasons
 from looopy.observe.shown import Allow, address, label, quoted, short, text, value
 from looopy.ports import ToolDefinition
 
@@ -43,7 +46,7 @@ class Content:
     Attributes:
         redact: is given each text and whose it is, and returns what to show instead, for example
             `lambda text, where: NAMES.sub("[name]", text)`. It sees each string inside of arguments and results, but no key, id, name of a tool
-            or tool definition. Where it raises or returns no text, a remark stands instead and a warning is logged once; the run goes on.
+            or tool definition. It is called in the context in which the run began, often in another thread. Where it raises or returns no text, a remark stands instead and a warning is logged once; the run goes on.
         max_chars: longest part of a message, arguments of a call, or result, in characters; a longer one is cut, with a remark.
         max_total: longest attribute, in characters of JSON, at least 16,384. Of a longer conversation messages in the middle are left out, with
             a remark that says how many.
@@ -70,19 +73,20 @@ class Content:
         """The transcript of one run."""
         if self.redact is None:
             return Transcript(self, allow={}, definitions=self._shared, instructions=self._shared)
-        allow = {where: partial(self._allowed, where) for where in get_args(Where)}
-        # A hook may go by what it knows of a run, so that what it made of the instructions is for that run only.
+        # A hook may go by what it knows of a run: so it is asked in the context in which the run began, whoever writes, and what it made of the
+        # instructions is for that run only.
+        variables = copy_context()
+        allow = {where: partial(self._allowed, variables, where) for where in get_args(Where)}
         return Transcript(self, allow=allow, definitions=self._shared, instructions={})
 
-    def _allowed(self, where: Where, said: str) -> str:
+    def _allowed(self, variables: Variables, where: Where, said: str) -> str:
         assert self.redact is not None
         try:
-            shown = cast("object", self.redact(said, where))
+            # A copy, since two threads may ask at once.
+            shown = cast("object", variables.copy().run(self.redact, said, where))
         except KeyboardInterrupt:  # a person's, whatever is running just then
             raise
-        except (
-            BaseException
-        ) as error:  # also SystemExit: a hook of the traces ends no run, and not the thread that sends
+        except BaseException as error:  # also SystemExit: a hook ends no run, nor the thread that sends
             return self._dropped(f"raised {type(error).__name__}")
         if isinstance(shown, str):
             return shown
@@ -105,12 +109,14 @@ def told(failure: Failure, shown: Transcript | None, *, by_tool: bool = False) -
 
     Args:
         failure: what there is to show.
-        shown: writes content; None where none is shown.
-        by_tool: whether a tool says it. Then it is a result that the model reads, so it is content; also where it ends the run.
+        shown: writes content; None where none is shown: then only looopy's own words are.
+        by_tool: whether a tool says it. Then it is a result that the model reads, so it is content.
     """
     if shown is not None:
-        return replace(failure, message=shown.failure(failure.message))
-    return replace(failure, message="") if by_tool or failure.type == ToolFailed.__name__ else failure
+        said = shown.failure(failure.message)
+    else:
+        said = "" if by_tool else reasons.own_words(failure)
+    return replace(failure, type=reasons.kind(failure), message=said)
 
 
 class Transcript:
@@ -177,6 +183,10 @@ class Transcript:
         """What a failure says: it may quote what it failed on."""
         return self._within(self._total, (text, said, "tool-result"))
 
+    def forget(self) -> None:
+        """Let go of the messages that were written: the run is over, and what was said of it may wait for long to be sent."""
+        self._messages.clear()
+
     def _message(self, message: Message) -> str:
         # By identity, since a message has no hash; it is kept, so that no other one gets its id.
         known = self._messages.get(id(message))
@@ -230,6 +240,46 @@ class Transcript:
     def _written(self, piece: _Piece, limit: int) -> str:
         write, given, where = piece
         return write(given, limit, self._allow.get(where) if where else None)
+
+
+def heavy(given: Message | JSON) -> bool:
+    """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
+    if isinstance(given, Message):
+        content, reasoning = given.content, given.reasoning
+        if isinstance(content, str) and len(content) + len(reasoning) > _HEAVY:
+            return True
+        parts = () if isinstance(content, str) else map(_weighed, content)
+        return any(map(heavy, parts)) or any(heavy(call.arguments) for call in given.tool_calls)
+    if isinstance(given, str):
+        return len(given) > _HEAVY
+    if not isinstance(given, dict | list):
+        return False
+    waiting: list[object] = [given]
+    left = _HEAVY
+    while waiting and left >= 0:
+        each = waiting.pop()
+        if isinstance(each, str | dict | list | tuple):
+            sized = cast("str | dict[str, object] | Sequence[object]", each)
+            left -= len(sized)
+            if left >= 0 and not isinstance(sized, str):
+                waiting.extend(sized.values() if isinstance(sized, dict) else sized)
+    return left < 0
+
+
+_HEAVY = 65_536
+"""Characters and entries."""
+
+
+def _weighed(part: Part) -> JSON:
+    match part:
+        case TextPart():
+            return part.text
+        case DataPart():
+            return part.data
+        case FilePart():
+            return [part.data, part.url]
+        case _:
+            assert_never(part)
 
 
 _AROUND = 256
@@ -367,7 +417,7 @@ def _file_part(part: FilePart, limit: int, allow: Allow | None) -> str:
 
 def _definition(tool: ToolDefinition, limit: int, allow: Allow | None) -> str:
     """A tool; its parameters whole or not at all, since a part of a schema may be none."""
-    parameters = value(tool.parameters, sys.maxsize, allow)
+    parameters = value(tool.parameters, sys.maxsize, allow, nested=False)
     shown = f',"parameters":{parameters}' if len(parameters) <= limit else ""
     description = quoted(text(tool.description, limit, allow))
     return f'{{"type":"function","name":{label(tool.name)},"description":{description}{shown}}}'

@@ -12,7 +12,9 @@ from opentelemetry.trace import Span, SpanKind
 
 from looopy.events import Failure
 from looopy.observe import attributes as a
+from looopy.observe.content import told
 from looopy.observe.faults import Faults
+from looopy.observe.reasons import kind
 from looopy.observe.spans import Tracer, failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
@@ -74,8 +76,8 @@ def _begun(tracer: Tracer, embedder: Embedder, request: EmbedRequest) -> tuple[S
 
 
 def _failed(span: Span, failure: Failure) -> None:
-    span.set_status(failed(failure))
-    span.set_attribute(a.ERROR, failure.type)
+    span.set_status(failed(told(failure, None)))
+    span.set_attribute(a.ERROR, kind(failure))
 
 
 def _answered(span: Span, answer: Embeddings) -> None:

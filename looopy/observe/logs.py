@@ -1,8 +1,8 @@
 """Logs of runs: a fold of each run's events into records of the standard library's logger `looopy.run`.
 
 Silent until the program configures logging: nothing is printed, also no warning. What is said in a conversation is never logged: no prompt,
-no argument, no result, and of a tool that failed only the kind of its error, whose text may quote them. What ended a run early is told in one
-line, without credentials.
+no argument, no result. Errors of tools, servers and plugs may quote them, so of what failed only its kind is told, and looopy's own words for it,
+in one line and without credentials.
 
 Each line begins with the agent and the task, so that lines of several runs can be told apart in any format, for example
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from looopy.errors import LimitExceeded, redact
+from looopy.errors import LimitExceeded
 from looopy.events import (
     BLANK,
     ContentDelta,
@@ -36,8 +36,10 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.messages import Usage
+from looopy.observe import reasons
 from looopy.observe.figures import harmless
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
+from looopy.observe.shown import short, tool_name
 
 FIELDS = (
     "event",
@@ -94,7 +96,7 @@ class RunLog:
     def __init__(self, *, agent: str, trace_id: str = "", span_id: str = "") -> None:
         self._fields: dict[str, object] = dict.fromkeys(FIELDS, "")
         self._fields |= {"agent_id": agent, "iteration": 0, "trace_id": trace_id, "span_id": span_id}
-        self._agent = harmless(agent)
+        self._agent = harmless(short(agent))
         self._model = ""
         self._began: Event | None = None  # None also after the end
         self._called = BLANK
@@ -116,12 +118,13 @@ class RunLog:
                 self._answered(event)
             case ToolStart():
                 self._started[event.call_id] = event.timestamp
-                self._log(logging.DEBUG, event, "tool %r begins", event.tool_name)
+                self._log(logging.DEBUG, event, "tool %r begins", tool_name(event.tool_name))
             case ToolComplete():
                 self._tool_over(event)
             case InputRequired():
                 self._started.pop(event.call_id, None)
-                self._log(logging.INFO, event, "tool %r asks for a %s", event.tool_name, event.input_type)
+                name = tool_name(event.tool_name)
+                self._log(logging.INFO, event, "tool %r asks for a %s", name, event.input_type)
             case InputReceived():
                 self._begin(event, "run goes on")
                 self._log(logging.DEBUG, event, "an answer came")
@@ -161,8 +164,8 @@ class RunLog:
         if error is None:
             self._log(level, event, "run %s: %s, %s", told, calls, spent, **measures)
         else:
-            why = _line(error)
-            self._log(level, event, "run %s: %s, %s; %s: %s", told, calls, spent, error.type, why, **measures)
+            why = reasons.told(error)
+            self._log(level, event, "run %s: %s, %s; %s", told, calls, spent, why, **measures)
 
     # -- its calls
 
@@ -179,18 +182,17 @@ class RunLog:
         self._called = event.timestamp + timedelta(seconds=event.seconds)
         if not logger.isEnabledFor(logging.WARNING):
             return
-        whom = "again" if event.next_model == event.model else event.next_model
+        whom = "again" if event.next_model == event.model else short(event.next_model)
         self._log(
             logging.WARNING,
             event,
-            "model call %d: request %d failed, asks %s in %.2f s; %s: %s",
+            "model call %d: request %d failed, asks %s in %.2f s; %s",
             self._fields["iteration"],
             event.attempt,
             whom,
             event.seconds,
-            event.error.type,
-            _line(event.error),
-            error_type=event.error.type,
+            reasons.told(event.error),
+            error_type=reasons.kind(event.error),
         )
 
     def _answered(self, event: LLMResponse) -> None:
@@ -221,9 +223,11 @@ class RunLog:
         level = logging.WARNING if how == "failed" else logging.INFO
         if not logger.isEnabledFor(level):
             return
-        told = f"{how}, {event.error.type}" if event.error else how
+        told = f"{how}, {reasons.kind(event.error)}" if event.error else how
         measures = _measures(how, seconds, error=event.error)
-        self._log(level, event, "tool %r ended: %s, %.2f s", event.tool_name, told, seconds, **measures)
+        known = event.error is None or event.error.type != "UnknownTool"
+        name = tool_name(event.tool_name) if known else "_unknown"
+        self._log(level, event, "tool %r ended: %s, %.2f s", name, told, seconds, tool_name=name, **measures)
 
     def _log(self, level: int, event: Event, what: str, *args: object, **measures: object) -> None:
         if not logger.isEnabledFor(level):
@@ -233,9 +237,9 @@ class RunLog:
             "event": event.kind,
             "task_id": event.task_id,
             "context_id": event.context_id,
-            "call_id": getattr(event, "call_id", ""),
-            "tool_name": getattr(event, "tool_name", ""),
-            "model": getattr(event, "model", ""),
+            "call_id": short(getattr(event, "call_id", "")),
+            "tool_name": tool_name(name) if (name := getattr(event, "tool_name", "")) else "",
+            "model": short(getattr(event, "model", "")),
             **measures,
         }
         line = f"%s %s: {what}"
@@ -256,12 +260,7 @@ def _short(task_id: str) -> str:
 
 def _part(model: str) -> str:
     """A model's name as one thing of several; empty where nobody said it."""
-    return f"{harmless(model)}, " if model else ""
-
-
-def _line(error: Failure) -> str:
-    """What an error says, in one line and without credentials: a plug's own `Failure` may have both."""
-    return " ".join(redact(error.message).split())
+    return f"{harmless(short(model))}, " if model else ""
 
 
 def _spent(seconds: float, usage: Usage | None, cost: float | None) -> str:
@@ -280,6 +279,6 @@ def _measures(
     cost: float | None = None,
 ) -> dict[str, object]:
     """The values of `MEASURES`, in their order."""
-    kind = error.type if error else ""
+    kind = reasons.kind(error) if error else ""
     tokens = (usage.input_tokens, usage.output_tokens) if usage else (None, None)
     return dict(zip(MEASURES, (how, kind, seconds, *tokens, cost), strict=True))

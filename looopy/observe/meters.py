@@ -34,6 +34,7 @@ from opentelemetry.sdk.metrics.export import Histogram as Distributions
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from looopy.observe.faults import Faults
 from looopy.observe.metrics import Attributes
 from looopy.observe.push import Push, interval
 
@@ -79,6 +80,7 @@ class LightMeters:
         self._scope = InstrumentationScope("looopy", version("looopy"), "")
         preference = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "").strip().lower()
         self._delta = preference in {"delta", "lowmemory"}
+        self._faults = Faults()
         self._histograms: dict[str, LightHistogram] = {}
         self._counters: dict[str, LightCounter] = {}
         self._push = Push(
@@ -137,8 +139,8 @@ class LightMeters:
                 work, about = self._waiting.popleft()
                 try:
                     work(about)
-                except Exception:
-                    _log.exception("metrics: something could not be recorded")
+                except Exception as error:
+                    self._faults.caught("metrics: something could not be recorded", error)
         finally:
             self._working.release()
 

@@ -34,6 +34,7 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
+from looopy.observe.reasons import kind
 
 Attributes: TypeAlias = dict[str, str | int]
 
@@ -235,7 +236,7 @@ class RunMeter:
             "looopy.outcome": state,
         }
         if error is not None:
-            attributes["error.type"] = error.type
+            attributes["error.type"] = kind(error)
         self._on.active.add(-1, self._agent)
         self._on.run_duration.record(elapsed(began, when), attributes)
         self._on.model_calls.record(self._model_calls, self._agent)
@@ -265,12 +266,12 @@ class RunMeter:
         asked, self._asked = self._asked, None
         if asked is not None and asked <= when:  # else it was still waiting to be made
             attributes = self._request(self._model)
-            attributes["error.type"] = error.type
+            attributes["error.type"] = kind(error)
             self._over_after(elapsed(asked, when), attributes)
 
     def _again(self, event: LLMRetry) -> None:
         self._unanswered(event.timestamp, event.error)
-        failed = {**self._request(event.model or self._model), **self._agent, "error.type": event.error.type}
+        failed = {**self._request(event.model or self._model), **self._agent, "error.type": kind(event.error)}
         self._on.retries.add(1, failed)
         self._asked = event.timestamp + timedelta(seconds=event.seconds)
         self._model = event.next_model or self._model
@@ -301,7 +302,7 @@ class RunMeter:
             seconds = duration(started, event)
             attributes["looopy.outcome"] = outcome(event.error)
             if event.error is not None:
-                attributes["error.type"] = event.error.type
+                attributes["error.type"] = kind(event.error)
                 if event.error.type == "UnknownTool":  # models make names up without end
                     attributes["gen_ai.tool.name"] = "_unknown"
         self._on.tool_duration.record(seconds, attributes)

@@ -329,7 +329,8 @@ class OTLPExporter(SpanExporter):
             # A program that ends does not wait for a server that is not there; nor does one that waited for it the last time.
             hurried = process.hurried.is_set() or not threading.main_thread().is_alive()
             hopeless = outcome.unreachable and (was_unreachable or hurried)
-            pause = _CHANCE.uniform(0.8, 1.2) * wait if outcome.retry_after is None else outcome.retry_after
+            # A server that says "at once" is given the time all the same: it is not well.
+            pause = max(_CHANCE.uniform(0.8, 1.2) * wait, outcome.retry_after or 0.0)
             if hopes is None or not outcome.retry or hopeless or time.monotonic() + pause > deadline:
                 return outcome
             if outcome.kind in _NOBODY:

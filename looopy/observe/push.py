@@ -20,6 +20,7 @@ from opentelemetry.context import attach, set_value
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from looopy.errors import redact, words
+from looopy.observe.addresses import secrets_of_metrics
 from looopy.observe.diagnosis import shown
 from looopy.observe.outages import is_known
 
@@ -199,7 +200,7 @@ def not_taken(url: str, why: str) -> str:
         why: what the exporter said.
     """
     at = f" at {url}" if url else ""
-    said = redact(" ".join(why.split()))[:500].rstrip(".")
+    said = redact(" ".join(why.split()), *secrets_of_metrics())[:500].rstrip(".")
     return (
         f"OTLP: metrics are not taken{at} ({said}): where a backend takes traces only, set OTEL_METRICS_EXPORTER=none; else check "
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"

@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from looopy.events import LLMResponse, LLMRetry, StatusUpdate, Task, ToolComplete, ToolStart
-from looopy.messages import JSON, Message, Usage, render
+from looopy.messages import JSON, Message, Usage
 from looopy.observe import attributes as a
 from looopy.observe.content import Transcript
+from looopy.observe.reasons import kind
+from looopy.observe.shown import names_credential, short, text, value
 from looopy.ports import LLMRequest
 
 
 def task(event: Task, shown: Transcript | None) -> a.Attributes:
     """What is asked, and what the caller gave along."""
     said: a.Attributes = {
-        a.METADATA + name: value if isinstance(value, str | bool | int | float) else render(value)
+        a.METADATA + short(name): _metadata(name, value)
         for name, value in event.metadata.items()
         if value is not None
     }
@@ -26,6 +28,19 @@ def task(event: Task, shown: Transcript | None) -> a.Attributes:
         said[a.INPUT] = shown.input_messages((event.prompt,))
         said[a.QUESTION] = shown.line(event.prompt)
     return said
+
+
+def _metadata(name: str, given: JSON) -> a.Value:
+    """What the caller gave along: no conversation, so no hook sees it."""
+    if isinstance(given, bool | int | float):
+        return given
+    if names_credential(name):
+        return "***"
+    return text(given, _METADATA) if isinstance(given, str) else value(given, _METADATA)
+
+
+_METADATA = 1_024
+"""Characters of one value: what is longer is no label, and filters of backends do not find it."""
 
 
 def request(request: LLMRequest, shown: Transcript, *, legacy: bool) -> a.Attributes:
@@ -44,11 +59,11 @@ def answer(event: LLMResponse, shown: Transcript | None, *, attempts: int, legac
     """What a model answered, and what it took."""
     said: a.Attributes = {a.FINISH: (event.finish_reason,)}
     if event.model:
-        said[a.RESPONSE_MODEL] = event.model
+        said[a.RESPONSE_MODEL] = short(event.model)
     if event.response_id:
-        said[a.RESPONSE_ID] = event.response_id
+        said[a.RESPONSE_ID] = short(event.response_id)
     if event.call_id:
-        said[a.CALL] = event.call_id
+        said[a.CALL] = short(event.call_id)
     if event.first_token is not None:
         said[a.FIRST_CHUNK] = event.first_token
         came = event.timestamp - timedelta(seconds=event.seconds - event.first_token)
@@ -60,7 +75,7 @@ def answer(event: LLMResponse, shown: Transcript | None, *, attempts: int, legac
     if attempts > 1:
         said[a.ATTEMPTS] = attempts
     if event.served_by:
-        said[a.SERVED_BY] = event.served_by
+        said[a.SERVED_BY] = short(event.served_by)
     if event.cached:
         said[a.CACHED] = True
     if shown is not None:
@@ -86,16 +101,16 @@ def attempt(event: LLMRetry) -> a.Attributes:
         a.KIND: "span",
         a.LEVEL: "WARNING",  # it is not the end of the call
         a.ATTEMPT: event.attempt,
-        a.ATTEMPT_MODEL: event.model,
-        a.NEXT_MODEL: event.next_model,
+        a.ATTEMPT_MODEL: short(event.model),
+        a.NEXT_MODEL: short(event.next_model),
         a.DELAY: event.seconds,
-        a.ERROR: event.error.type,
+        a.ERROR: kind(event.error),
     }
 
 
 def tool(event: ToolStart, shown: Transcript | None, described: Mapping[str, str]) -> a.Attributes:
     """A tool, and what it is given."""
-    said: a.Attributes = {a.TOOL_CALL: event.call_id, a.TOOL_TYPE: "function"}
+    said: a.Attributes = {a.TOOL_CALL: short(event.call_id), a.TOOL_TYPE: "function"}
     if description := described.get(event.tool_name):
         said[a.TOOL_DESCRIPTION] = description
     if shown is not None:
@@ -158,9 +173,9 @@ PARAMETERS: Mapping[str, str] = {
 def parameters(fields: Mapping[str, JSON]) -> a.Attributes:
     """The parameters of a request that the conventions have a name for."""
     said: a.Attributes = {
-        name: value
+        name: number
         for field, name in PARAMETERS.items()
-        if isinstance(value := fields.get(field), int | float) and not isinstance(value, bool)
+        if isinstance(number := fields.get(field), int | float) and not isinstance(number, bool)
     }
     match fields.get("stop"):
         case str(stop):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias, cast
@@ -27,6 +28,9 @@ def text(said: str, limit: int, allow: Allow | None = None) -> str:
     if allow is not None:
         said = allow(said)
     seen = said[: limit + 2 * _MARGIN]
+    if _has_credential_key(seen):
+        said = _hidden_in_json(said)
+        seen = said[: limit + 2 * _MARGIN]
     hidden = redact(seen)
     if len(seen) < len(said):
         hidden = hidden[:-_MARGIN]
@@ -40,6 +44,30 @@ _MARGIN = 2_048
 """Twice as many characters are looked at behind the limit, and the last of them never shown: there a credential may be cut, and not be known."""
 
 
+def _has_credential_key(said: str) -> bool:
+    """Whether something in a text may stand under the name of a credential, as JSON has it. Most texts are done with at the first look."""
+    return '"' in said and any(names_credential(key) for key in _KEY.findall(said) if len(key) <= _LABEL)
+
+
+_KEY = re.compile(r'"([^"\\]+)"\s*:')
+
+
+def _hidden_in_json(said: str) -> str:
+    """The text of a tool that answers in JSON, or one with JSON in it, without what stands under the names of credentials."""
+    if said[:1] in ("{", "["):
+        try:
+            return value(from_json(said), sys.maxsize)
+        except ValueError:
+            pass
+    return _PAIR.sub(
+        lambda pair: f'{pair[1]}"***"' if names_credential(pair[2][:_LABEL]) else pair[0],
+        said,
+    )
+
+
+_PAIR = re.compile(r'("([^"\\]+)"\s*:\s*)"(?:[^"\\]|\\.)*"?', re.DOTALL)
+
+
 def quoted(shown: str) -> str:
     """A text that can be encoded, as a JSON string."""
     return to_json(shown).decode()
@@ -47,7 +75,26 @@ def quoted(shown: str) -> str:
 
 def short(name: str) -> str:
     """A name or an id. The hook does not see it, so that a call and its result stay a pair."""
+    return _short(name) if len(name) <= _LABEL else text(name, _LABEL)
+
+
+@lru_cache(maxsize=1_024)
+def _short(name: str) -> str:
     return text(name, _LABEL)
+
+
+def tool_name(name: str) -> str:
+    """The name of a tool; `_unknown` for what can be none, since models make names up, of whatever they were told."""
+    return _tool_name(name) if len(name) <= _LABEL else _UNKNOWN
+
+
+@lru_cache(maxsize=1_024)
+def _tool_name(name: str) -> str:
+    return name if _TOOL.fullmatch(name) and redact(name) == name else _UNKNOWN
+
+
+_UNKNOWN = "_unknown"
+_TOOL = re.compile(r"[\w.:/-]+", re.ASCII)
 
 
 def label(name: str) -> str:
@@ -72,10 +119,16 @@ _USER = re.compile(r"://[^/?#]*@")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 
 
-def value(given: JSON, limit: int, allow: Allow | None = None) -> str:
+def value(given: JSON, limit: int, allow: Allow | None = None, *, nested: bool = True) -> str:
     """The value as JSON. Of one that is longer than `limit`, entries, items and texts are left out at its end; a dict stays a dict.
 
     What has no JSON form is shown as text, a credential by its key (`api_key`) or by its looks as `***`.
+
+    Args:
+        given: the value.
+        limit: characters.
+        allow: what the user's hook makes of a text.
+        nested: whether also a dict or a list under such a key is hidden; in a schema it says what the credential looks like.
     """
     if allow is None:
         try:
@@ -83,21 +136,27 @@ def value(given: JSON, limit: int, allow: Allow | None = None) -> str:
                 given, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True
             ).decode()
         except ValueError:  # cyclic, too deep, half an emoji
-            return _Walk(limit, allow).value(given)
+            return _Walk(limit, allow, nested=nested).value(given)
         # In JSON without escapes each text stands as it is, so that whoever finds no credential in the whole finds none in a part.
-        if len(written) <= limit and "\\" not in written and redact(written) == written:
+        if (
+            len(written) <= limit
+            and "\\" not in written
+            and redact(written) == written
+            and not _has_credential_key(written)
+        ):
             return written
-    return _Walk(limit, allow).value(given)
+    return _Walk(limit, allow, nested=nested).value(given)
 
 
 class _Walk:
     """Writes a value until its room is used up."""
 
-    __slots__ = ("_allow", "_room")
+    __slots__ = ("_allow", "_hidden", "_room")
 
-    def __init__(self, room: int, allow: Allow | None) -> None:
+    def __init__(self, room: int, allow: Allow | None, *, nested: bool) -> None:
         self._room = room
         self._allow = allow
+        self._hidden = (str, float, int, dict, list, tuple) if nested else (str, float, int)
 
     def value(self, given: object, level: int = 0) -> str:
         match given:
@@ -133,10 +192,14 @@ class _Walk:
                 written.append(f'"…":"[cut: {len(written):,} of {len(given):,} entries shown]"')
                 break
             name = key if isinstance(key, str) else str(_plain(key))
-            hidden = names_credential(name[:_LABEL]) and isinstance(inner, str | float | int) and inner != ""
             entry = self._spend(label(name))
-            written.append(f"{entry}:{self._spend(_HIDDEN) if hidden else self.value(inner, level + 1)}")
+            written.append(
+                f"{entry}:{self._spend(_HIDDEN) if self._hides(name, inner) else self.value(inner, level + 1)}"
+            )
         return f"{{{','.join(written)}}}"
+
+    def _hides(self, name: str, inner: object) -> bool:
+        return isinstance(inner, self._hidden) and inner not in _EMPTY and names_credential(name[:_LABEL])
 
     def _items(self, given: Sequence[object], level: int) -> str:
         self._room -= 2
@@ -153,6 +216,7 @@ _LEVELS = 180
 """As deep as a value in an event may be."""
 
 _HIDDEN = '"***"'
+_EMPTY: tuple[object, ...] = ("", {}, [], ())
 
 
 def _plain(given: object) -> JSON:
@@ -165,5 +229,11 @@ def _plain(given: object) -> JSON:
 
 @lru_cache(maxsize=1_024)
 def names_credential(key: str) -> bool:
-    """Whether what stands under a key is a credential, by the rule that texts are judged by."""
-    return redact(f"{key}=x0").endswith("=***")
+    """Whether what stands under a key is a credential, by the rule that texts are judged by, or by the names that only JSON gives it."""
+    return redact(f"{key}=x0").endswith("=***") or _CREDENTIAL.search(key) is not None
+
+
+_CREDENTIAL = re.compile(
+    r"(?:passw(?:or)?ds?|passphrase|secrets?|token|authorization|cookies?|credentials?|(?:api|access|private|secret|signing)[-_. ]?keys?|\bpwd)$",
+    re.IGNORECASE,
+)

@@ -42,8 +42,10 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
-from looopy.observe.content import Content, told
+from looopy.observe.content import Content, heavy, told
 from looopy.observe.faults import Faults
+from looopy.observe.reasons import ABANDONED, kind
+from looopy.observe.shown import short, tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
 from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
@@ -52,7 +54,7 @@ from looopy.watcher import Caller
 
 P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
-_ABANDONED = Failure(type="Abandoned", message="recording stopped before the run was over")
+_ABANDONED = Failure(type=ABANDONED, message="recording stopped before the run was over")
 _CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
 _REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
@@ -167,6 +169,10 @@ class OpenSpan:
         else:
             self._said.append(partial(what, *about, **how))
 
+    def say_at_once(self) -> None:
+        """Let nothing wait that is said of it from now on: it is too large."""
+        self._said = None
+
     def end(self) -> None:
         """End it, at the time when what it stands for ended."""
         self._tracer.end_span(self.span, self._over_at)
@@ -196,9 +202,11 @@ class RunSpans:
         "_common",
         "_cost",
         "_described",
+        "_heavy",
         "_iteration",
         "_iterations",
         "_lock",
+        "_looked_at",
         "_offered",
         "_over",
         "_provider",
@@ -216,8 +224,9 @@ class RunSpans:
         self._spans = spans
         self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
+        agent = short(state.agent_id)
         self._common: a.Attributes = {
-            a.AGENT_NAME: state.agent_id,
+            a.AGENT_NAME: agent,
             a.CONVERSATION: state.context_id,
             a.TASK: state.task_id,
         }
@@ -226,27 +235,27 @@ class RunSpans:
         session = state.session_id or above.get(a.SESSION) or above.get(a.CONVERSATION)
         if session and session != state.context_id:
             self._common[a.SESSION] = session
-        if user := state.user_id or above.get(a.USER):
+        if user := short(state.user_id) or above.get(a.USER):
             self._common[a.USER] = user
-        if tags := state.tags or above.get(a.TAGS):
+        if tags := tuple(map(short, state.tags)) or above.get(a.TAGS):
             self._common[a.TAGS] = tags
         model = str(getattr(setup.llm_provider, "model", ""))
         self._agent: a.Attributes = {
             a.OPERATION: "invoke_agent",
             a.PROVIDER: a.provider_name(model),
-            a.AGENT_ID: state.agent_id,
+            a.AGENT_ID: agent,
         }
         if model:
             self._agent[a.MODEL] = model
-        self._root = self._open(
-            f"invoke_agent {state.agent_id}", caller.context, {**self._common, **self._agent}
-        )
+        self._heavy = False
+        self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
         self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
         self._root.context = otel.set_value(_CALLED_FROM, (state.task_id, ""), self._root.context)
         self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
+        self._looked_at = 0
         self._iteration: OpenSpan | None = None
         self._iterations = state.iteration
         self._chat: OpenSpan | None = None
@@ -306,9 +315,26 @@ class RunSpans:
     ) -> OpenSpan:
         tracer = self._spans.tracer
         span = tracer.start_span(name, parent, kind, attributes)
-        return OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
+        opened = OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
+        if self._heavy:
+            opened.say_at_once()
+        return opened
+
+    def _weigh(self, *given: Message | JSON) -> None:
+        """Look whether something is too large to wait until it is sent: then it is cut now, as is all that comes after it."""
+        if self._shown is None or self._heavy or not any(map(heavy, given)):
+            return
+        self._heavy = True
+        for each in self._all_open():
+            each.say_at_once()
+
+    def _all_open(self) -> list[OpenSpan]:
+        """The spans that are open, the lowest first."""
+        some = (*self._tools.values(), self._chat, self._iteration, self._root)
+        return [each for each in some if each is not None]
 
     def _asked(self, event: Task) -> None:
+        self._weigh(event.prompt)
         if event.metadata or self._shown is not None:
             self._root.say(sayings.task, event, self._shown)
 
@@ -355,6 +381,9 @@ class RunSpans:
             f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
         )
         if self._shown is not None:
+            messages = request.messages
+            self._weigh(*messages[self._looked_at if self._looked_at <= len(messages) else 0 :])
+            self._looked_at = len(messages)
             chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
         return _under(request, chat.span.get_span_context()), chat, chat.within()
@@ -366,6 +395,7 @@ class RunSpans:
             self._described = {tool.name: tool.description for tool in tools if tool.description}
 
     def _answered(self, event: LLMResponse) -> None:
+        self._weigh(event.message)
         self._answer = event.message
         if event.usage is not None:
             self._usage = event.usage if self._usage is None else self._usage + event.usage
@@ -376,7 +406,7 @@ class RunSpans:
         try:
             chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
             if event.model and not self._asked_for:
-                chat.span.update_name(f"chat {event.model}")
+                chat.span.update_name(f"chat {short(event.model)}")
         finally:
             if event.finish_reason != "interrupted":  # else the final status says why
                 chat.end()
@@ -387,7 +417,7 @@ class RunSpans:
         if self._chat is None:
             return
         now = time.time_ns()
-        name = f"attempt {event.model}" if event.model else "attempt"
+        name = f"attempt {short(event.model)}" if event.model else "attempt"
         attributes: a.Attributes = {**self._common, **sayings.attempt(event)}
         span = self._spans.tracer.start_span(
             name, self._chat.context, attributes=attributes, start_time=self._attempt_began
@@ -406,17 +436,19 @@ class RunSpans:
         return tool, tool.within() if tool else copy_context()
 
     def _begin_tool(self, event: ToolStart) -> None:
+        name = tool_name(event.tool_name)
         attributes: a.Attributes = {
             **self._common,
             a.OPERATION: "execute_tool",
-            a.TOOL: event.tool_name,
+            a.TOOL: name,
         }
-        tool = self._open(f"execute_tool {event.tool_name}", self._around, attributes)
+        tool = self._open(f"execute_tool {name}", self._around, attributes)
         tool.context = otel.set_value(_CALLED_FROM, (self._task_id, event.call_id), tool.context)
         self._tools[event.call_id] = tool
         tool.say(sayings.tool, event, self._shown, self._described)
 
     def _end_tool(self, event: ToolComplete) -> None:
+        self._weigh(event.result)
         if (tool := self._tools.pop(event.call_id, None)) is not None:
             try:
                 self._say_outcome(tool, event)
@@ -426,7 +458,10 @@ class RunSpans:
     def _say_outcome(self, tool: OpenSpan, event: ToolComplete) -> None:
         if event.error is not None:
             tool.span.set_status(failed(told(event.error, self._shown, by_tool=True)))
-            tool.span.set_attribute(a.ERROR, event.error.type)
+            tool.span.set_attribute(a.ERROR, kind(event.error))
+            if event.error.type == "UnknownTool":  # nor is a name that looks like one
+                tool.span.update_name("execute_tool _unknown")
+                tool.span.set_attribute(a.TOOL, "_unknown")
             if event.error.type == TaskCanceled.__name__:
                 tool.span.set_attributes(_CANCELED)
         elif self._shown is not None:
@@ -460,13 +495,11 @@ class RunSpans:
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
         status = failed(told(failure, self._shown)) if failure else None
-        for each in (*tuple(self._tools.values()), self._chat, self._iteration, self._root):
-            if each is None:
-                continue
+        for each in self._all_open():
             try:
                 if failure is not None and status is not None:
                     each.span.set_status(status)
-                    each.span.set_attributes({a.ERROR: failure.type, a.STATUS: state})
+                    each.span.set_attributes({a.ERROR: kind(failure), a.STATUS: state})
                     if state == "canceled":
                         each.span.set_attributes(_CANCELED)
             except Exception as error:
@@ -475,6 +508,8 @@ class RunSpans:
                 each.end()
         self._tools.clear()
         self._chat = self._iteration = None
+        if self._heavy and self._shown is not None:
+            self._shown.forget()
 
     _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
         Task: _asked,

@@ -7,15 +7,16 @@ looopy's own outlet listens to the provider and no limit of the SDK is set; else
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import cast
 
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
@@ -34,16 +35,13 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from looopy.errors import words
+from looopy.errors import redact, words
 from looopy.observe.attributes import Value
 from looopy.observe.destinations import Outlet
 from looopy.observe.faults import Faults
 from looopy.observe.spans import MakesSpans
 
-_log = logging.getLogger("looopy.observe")
-_working = threading.RLock()
-"""Held while attributes are worked out: two exporters may want those of the same span at once."""
-
+_UNSAID = "something could not be said of a span; the rest of it is sent"
 _LIMITS = (
     "OTEL_SDK_DISABLED",
     "OTEL_ATTRIBUTE_COUNT_LIMIT",
@@ -62,12 +60,14 @@ class Provider(TracerProvider):
         outlet: where its spans go.
         takes_all: whether its sampler takes every trace that begins here.
         light: whether it may: nobody else listens, and the environment sets no limit.
+        faults: what could not be said of its light spans.
     """
 
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         super().__init__(sampler, resource, shutdown_on_exit=False)
         self.outlet = Outlet.of(self)
         self.takes_all = self.sampler is DEFAULT_ON
+        self.faults = Faults()
         self.light = not any(os.environ.get(name, "").strip() for name in _LIMITS)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -185,6 +185,8 @@ class LightTracer:
         span.instrumentation_scope = self._scope
         span.provider = provider
         span.said = [lambda: attributes] if attributes else []
+        span.known = {}
+        span.working = threading.RLock()
         return span
 
 
@@ -209,7 +211,10 @@ class LightSpan(Span):
     instrumentation_scope: InstrumentationScope
     provider: Provider
     said: list[Callable[[], Mapping[str, AttributeValue]]]
-    known: Mapping[str, AttributeValue] | None = None
+    known: dict[str, AttributeValue]
+    working: threading.RLock
+    """Held while attributes are worked out: two exporters may want them at once. Each span has its own, so that no open one waits for another, and
+    none that a fork's child can see is held by a thread that is not there."""
 
     def end(self, end_time: int | None = None) -> None:
         """It is over; later calls do nothing."""
@@ -224,19 +229,18 @@ class LightSpan(Span):
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
-        """All that was said; worked out once, by whoever asks first."""
-        with _working:
-            if self.known is None:
-                known: dict[str, AttributeValue] = {}
-                for say in self.said:
-                    try:
-                        known.update(say())
-                    except Exception:
-                        _log.exception(
-                            "something could not be said of the span %r; the rest of it is sent", self.name
-                        )
-                self.known = known
-                self.said = []
+        """All that was said so far; each thing worked out once, by whoever asks first."""
+        with self.working:
+            if self.said:
+                self.known = dict(self.known)  # what somebody has read stays as it was read
+            while self.said:
+                say = self.said.pop(0)
+                try:
+                    new = say()
+                except Exception as error:
+                    self.provider.faults.caught(_UNSAID, error)
+                else:
+                    self.known.update(new)
             return self.known
 
     def readable(self) -> ReadableSpan:
@@ -272,22 +276,24 @@ class LightSpan(Span):
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""
-        self.later(lambda: {key: value})
+        kept = BoundedAttributes(immutable=False)
+        kept[key] = value  # by itself, since the SDK cleans the key of a single one less
+        self.later(lambda: kept)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Write several attributes."""
-        kept = dict(attributes)
+        """Write several attributes, as they are now."""
+        kept = _cleaned(attributes)
         self.later(lambda: kept)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Say what happened within it."""
         if self.end_time is None:
-            self.events = (*self.events, Event(name, attributes, timestamp))
+            self.events = (*self.events, Event(name, _cleaned(attributes), timestamp))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Say what else it belongs to."""
-        if self.end_time is None:
-            self.links = (*self.links, Link(context, attributes))
+        if self.end_time is None and (context.is_valid or context.trace_state or attributes):
+            self.links = (*self.links, Link(context, _cleaned(attributes)))
 
     def update_name(self, name: str) -> None:
         """Give it another name."""
@@ -310,9 +316,17 @@ class LightSpan(Span):
         escaped: bool = False,
     ) -> None:
         """Say that an exception happened within it."""
+        kind = type(exception)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         about: dict[str, AttributeValue] = {
-            "exception.type": type(exception).__qualname__,
+            "exception.type": module + kind.__qualname__,
             "exception.message": words(exception),
+            "exception.stacktrace": redact("".join(traceback.format_exception(exception))),
             "exception.escaped": str(escaped),
         }
         self.add_event("exception", {**about, **(attributes or {})}, timestamp)
+
+
+def _cleaned(attributes: Attributes) -> Mapping[str, AttributeValue]:
+    """A copy of what somebody writes, of that alone which an exporter can send: as the SDK does it, with its words where it leaves something out."""
+    return BoundedAttributes(attributes=attributes)

@@ -185,12 +185,12 @@ def test_each_record_has_its_ids_and_its_measures_as_fields() -> None:
         (
             [fails(429, "slow down,\n  please")],
             {},
-            "ERROR run failed: 1 model call, 3.00 s; ModelOverloaded: API error 429 from gpt-5, as scripted: slow down, please",
+            "ERROR run failed: 1 model call, 3.00 s; ModelOverloaded: API error 429 from gpt-5, as scripted",
         ),
         (
             [says("Hel") + cuts()],
             {},
-            "ERROR run failed: 1 model call, 5.00 s; StreamBroken: the answer of gpt-5 broke off after 1 pieces, as scripted: the connection was cut",
+            "ERROR run failed: 1 model call, 5.00 s; StreamBroken: the answer of gpt-5 broke off after 1 pieces, as scripted",
         ),
         (
             [calls("nap", seconds=0)],
@@ -215,7 +215,7 @@ def test_a_retry_is_a_warning_that_says_who_is_asked_when() -> None:
     with kept(logging.INFO) as said:
         run_virtual(watched(agent.execute("go"), log().on_event))
 
-    why = "ModelOverloaded: API error {} from scripted-model, as scripted: busy"
+    why = "ModelOverloaded: API error {} from scripted-model, as scripted"
     assert said.lines() == [
         "INFO run begins",
         "WARNING model call 1: request 1 failed, asks again in 0.50 s; " + why.format(429),
@@ -226,7 +226,7 @@ def test_a_retry_is_a_warning_that_says_who_is_asked_when() -> None:
     assert said.fields("event", "error_type")[1] == {"event": "llm-retry", "error_type": "ModelOverloaded"}
 
 
-def test_a_providers_own_words_about_a_retry_are_searched_for_credentials() -> None:
+def test_a_providers_own_words_about_a_retry_are_left_out_since_they_may_quote_anything() -> None:
     error = Failure(type="Busy", message="key sk-proj-4711abcdefgh\nis busy")
     answer = LLMResponse(message=Message.assistant("Hi"))
     model = ScriptedModel(rx.of(LLMRetry(attempt=1, error=error), answer))
@@ -234,9 +234,7 @@ def test_a_providers_own_words_about_a_retry_are_searched_for_credentials() -> N
     with kept(logging.WARNING) as said:
         run_virtual(watched(AgentLoop(llm_provider=model).execute("go"), log().on_event))
 
-    assert said.lines() == [
-        "WARNING model call 1: request 1 failed, asks again in 0.00 s; Busy: key *** is busy"
-    ]
+    assert said.lines() == ["WARNING model call 1: request 1 failed, asks again in 0.00 s; Busy"]
 
 
 def test_a_tool_that_fails_is_a_warning_with_the_kind_of_its_error_and_no_more() -> None:
@@ -246,7 +244,7 @@ def test_a_tool_that_fails_is_a_warning_with_the_kind_of_its_error_and_no_more()
         level=logging.WARNING,
         tools=[broken],
     ) == [
-        "WARNING tool 'forged\\nERROR' ended: failed, UnknownTool, 1.00 s",
+        "WARNING tool '_unknown' ended: failed, UnknownTool, 1.00 s",
         "WARNING tool 'broken' ended: failed, ValueError, 3.00 s",
     ]
 
@@ -369,7 +367,7 @@ def test_nothing_of_the_conversation_and_no_credential_is_ever_logged() -> None:
     everything = "".join(repr(record.__dict__) for record in said.records)
     assert "secret" not in everything
     assert key not in everything
-    assert "Incorrect API key provided: ***" in everything
+    assert "AuthenticationFailed: API error 401 from gpt-5, as scripted" in everything
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL])

@@ -19,6 +19,7 @@ from looopy.observe.meters import SERIES, LightMeters
 from looopy.observe.metrics import Instruments, Meter
 from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, waits
 from observe.kept import PREFERENCE, RESOURCE, SECONDS, Kept, plain
+from observe.watched import boom
 from observe.watching import watched
 
 BOUNDS = (0.5, 1, 2)
@@ -230,3 +231,15 @@ def test_nothing_is_lost_or_counted_twice_while_threads_record_and_one_reads(pre
     else:
         assert tuple(map(sum, zip(*seen, strict=True))) == (12_000, 24_000)
     both.close()
+
+
+def test_what_cannot_be_recorded_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    light = LightMeters(Kept(), resource=RESOURCE)
+    counter = light.create_counter("c", "", "")
+    for _ in range(2):
+        light.later(boom, None)
+        light.later(lambda amount: counter.add(amount, {}), 3)
+    assert light.shutdown(SECONDS)
+    (text,) = caplog.messages
+    assert text.startswith("metrics: something could not be recorded: boom, at watched.py:")
+    assert light.collect().resource_metrics[0].scope_metrics[0].metrics[0].data.data_points[0].value == 6

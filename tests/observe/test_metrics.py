@@ -18,7 +18,7 @@ from looopy import (
     Retry,
     Usage,
 )
-from looopy.events import Event, LLMResponse, ToolStart
+from looopy.events import Event, Failure, LLMResponse, Task, ToolStart
 from looopy.messages import Message
 from looopy.observe.metrics import Instruments
 from looopy.providers.transport import HTTP
@@ -35,6 +35,7 @@ from looopy.testing import (
     waits,
 )
 from observe.metered import AGENT, ANSWERED, CHAT, RUN, TOOL, Metered, Points
+from observe.recorded import Recorded
 from observe.watching import START, Named, left_at, one_a_second, watched
 
 
@@ -397,3 +398,15 @@ def test_without_a_provider_the_numbers_go_where_the_program_says_later() -> Non
     run = run_virtual(watched(clerk(says("Hi")).execute("go"), meter.on_event))
 
     assert run.status == "completed"
+
+
+def test_what_a_plug_puts_in_the_place_of_a_class_is_no_attribute() -> None:
+    metered = Metered()
+    run, meter = Recorded(), metered.run()
+    run.at(0, Task(agent_id="clerk")).uses(
+        1, 2, "ask", error=Failure(type="no such Ada Lovelace", message="")
+    )
+    for event in run.events:
+        meter.on_event(event)
+    ((attributes, _),) = metered.points()["gen_ai.execute_tool.duration"]
+    assert attributes["error.type"] == "_OTHER"

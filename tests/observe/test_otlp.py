@@ -213,9 +213,17 @@ def test_a_proxy_of_the_environment_is_used_unless_the_host_is_exempt(receiver, 
 # ----------------------------------------------------------------------------------------------------------- it retries
 @pytest.mark.parametrize("code", [429, 502, 503, 504])
 def test_what_may_work_in_a_moment_is_tried_again_when_the_server_says(receiver, said, code):
-    receiver.script(status(code, "busy", retry_after="0"), status(code, retry_after="0.01"))
+    receiver.script(status(code, "busy", retry_after="0.6"))
+    start = time.monotonic()
     assert exported(receiver.traces_url, "a") == (SUCCESS, 1, 0)
-    assert (len(receiver.requests), said()) == (3, [])
+    assert (len(receiver.requests), said(), time.monotonic() - start >= 0.6) == (2, [], True)
+
+
+@pytest.mark.parametrize("when", ["0", "Thu, 01 Jan 1970 00:00:00 GMT"])
+def test_a_server_that_wants_it_again_at_once_is_given_time_all_the_same(receiver, when):
+    receiver.always(status(503, "busy", retry_after=when))
+    assert exported(receiver.traces_url, "a", timeout=1) == (FAILURE, 0, 1)
+    assert len(receiver.requests) == 2
 
 
 def test_a_connection_that_breaks_is_tried_again_after_a_while(receiver):
@@ -473,8 +481,11 @@ def test_an_outage_is_said_once_for_each_kind_and_once_when_it_is_over(receiver,
 def test_no_credential_is_ever_said(receiver, said):
     key, login, query = "pk-SECRET-1", "user:pass%20word", "token=SECRET-2"
     url = receiver.traces_url.replace("//", f"//{login}@") + f"?{query}"
-    receiver.always(status(400, f"bad {key} user:pass word {query} Basic dXNlcjpwYXNzIHdvcmQ="))
-    exporter = OTLPExporter(url, headers={"X-API-Key": key})
+    team = "hny SECRET 3"
+    receiver.always(
+        status(400, f"bad {key} user:pass word {query} {query[6:]} {team} Basic dXNlcjpwYXNzIHdvcmQ=")
+    )
+    exporter = OTLPExporter(url, headers={"X-API-Key": key, "X-Honeycomb-Team": team})
     assert exporter.export(ended("a")) is FAILURE
     exporter.shutdown()
     (request,) = receiver.requests

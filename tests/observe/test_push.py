@@ -376,3 +376,29 @@ def test_a_receiver_that_does_not_answer_holds_nobody_up(receiver: Receiver, met
     receiver.release()
     assert light.shutdown(SECONDS)
     assert [point.value for point in receiver.metrics["c"].points] == [2]
+
+
+@pytest.mark.parametrize("of", ["", "METRICS_"])
+def test_what_an_exporter_says_shows_nothing_of_what_it_sends_along(
+    meters: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, of: str
+) -> None:
+    login, query = "bob:pw%20OTEL888", "token=QRY555"
+    monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{of}ENDPOINT", f"http://{login}@collector:4318/?{query}")
+    monkeypatch.setenv(
+        f"OTEL_EXPORTER_OTLP_{of}HEADERS", "x-honeycomb-team=hny%20444,authorization=Bearer zzz9999,a=b"
+    )
+    error = f"refused: bob:pw OTEL888 {login} pw OTEL888 {query} QRY555 hny 444 hny%20444 zzz9999"
+    light = meters(Kept(RuntimeError(error)))
+    light.create_counter("c", "", "").add(1, {})
+    assert not light.flush(SECONDS)
+    assert caplog.messages == [said("refused: *** *** *** *** *** *** *** ***")]
+
+
+def test_an_address_that_is_none_hides_nothing_and_breaks_nothing(
+    meters: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://[collector")
+    light = meters(Kept(RuntimeError("no address")))
+    light.create_counter("c", "", "").add(1, {})
+    assert not light.flush(SECONDS)
+    assert caplog.messages == [said("no address")]

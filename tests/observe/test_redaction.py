@@ -16,6 +16,10 @@ from looopy.observe.content import Content, Where
 from looopy.ports import ToolDefinition
 
 KEY = "sk-proj-abcdEFGH1234567890"
+NAMES = [
+    "password", "db_passwd", "token", "refreshToken", "secret", "authorization", "Proxy-Authorization", "Set-Cookie",
+    "aws_secret_access_key", "private_key", "privateKey", "credentials", "x-api-key", "api_keys", "cookies",
+]  # fmt: skip
 LONE = "\ud83d"  # half of an emoji
 
 
@@ -113,6 +117,51 @@ def test_what_stands_under_the_name_of_a_credential_is_hidden(hook: Any) -> None
         "key": "swordfish9",
         "\n": 1,
     }
+
+
+@pytest.mark.parametrize("hook", [None, lambda text, where: text])
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("inner", ["swordfish9", 1234, ["swordfish9"], {"it": {"is": "swordfish9"}}])
+def test_all_that_stands_under_a_name_that_json_gives_a_credential_is_hidden(
+    hook: Any, name: str, inner: Any
+) -> None:
+    transcript = Content(redact=hook).transcript()
+    given = {"of": [{name: inner, "user": "ada", "max_tokens": 5, "empty": {name: {}}}]}
+    hidden = {"of": [{name: "***", "user": "ada", "max_tokens": 5, "empty": {name: {}}}]}
+
+    assert json.loads(transcript.arguments(given)) == hidden
+    assert json.loads(transcript.result(given)) == hidden
+    assert json.loads(transcript.result(json.dumps(given))) == hidden
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            'It said {"password": "sword\\"fish9", "user": "ada"}.',
+            'It said {"password": "***", "user": "ada"}.',
+        ),
+        ('{"user":"ada","token":"sword', '{"user":"ada","token":"***"'),
+        ('{"password": ""} and "token": 5', '{"password": "***"} and "token": 5'),
+        ('a "token" is no "word": "it"', 'a "token" is no "word": "it"'),
+    ],
+)
+def test_a_text_with_json_in_it_shows_no_text_under_the_name_of_a_credential(said: str, shown: str) -> None:
+    assert Content().transcript().result(said) == shown
+
+
+def test_a_tool_may_have_a_parameter_of_such_a_name() -> None:
+    properties = {"password": {"type": "string", "description": "It."}}
+    tool = ToolDefinition(name="log_in", description="", parameters={"properties": properties})
+    (shown,) = json.loads(Content().transcript().tool_definitions((tool,)))
+    assert shown["parameters"] == {"properties": properties}
+
+
+def test_a_long_text_in_json_is_cut_all_the_same() -> None:
+    said = json.dumps({"token": "swordfish9", "text": "x" * 100})
+    assert Content(max_chars=40).transcript().result(said) == (
+        '{"token":"***","text":"xxxxxxxxxxxxxxxxx… [cut: 40 of 125 characters shown]'
+    )
 
 
 # -------------------------------------------------------------------------------------------------------------- the hook
