@@ -245,11 +245,15 @@ class Transcript:
 def heavy(given: Message | JSON) -> bool:
     """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
     if isinstance(given, Message):
-        content, reasoning = given.content, given.reasoning
-        if isinstance(content, str) and len(content) + len(reasoning) > _HEAVY:
+        content = given.content
+        if isinstance(content, str):
+            if len(content) + len(given.reasoning) > _HEAVY:
+                return True
+            if not given.tool_calls:  # most messages
+                return False
+        elif any(map(heavy, map(_weighed, content))):
             return True
-        parts = () if isinstance(content, str) else map(_weighed, content)
-        return any(map(heavy, parts)) or any(heavy(call.arguments) for call in given.tool_calls)
+        return any(heavy(call.arguments) for call in given.tool_calls)
     if isinstance(given, str):
         return len(given) > _HEAVY
     if not isinstance(given, dict | list):

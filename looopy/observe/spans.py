@@ -249,8 +249,9 @@ class RunSpans:
             self._agent[a.MODEL] = model
         self._heavy = False
         self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
-        self._root.context = otel.set_value(_INHERITED, self._common, self._root.context)
-        self._root.context = otel.set_value(_CALLED_FROM, (state.task_id, ""), self._root.context)
+        self._root.context = Context(
+            {**self._root.context, _INHERITED: self._common, _CALLED_FROM: (state.task_id, "")}
+        )
         self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
@@ -322,11 +323,14 @@ class RunSpans:
 
     def _weigh(self, *given: Message | JSON) -> None:
         """Look whether something is too large to wait until it is sent: then it is cut now, as is all that comes after it."""
-        if self._shown is None or self._heavy or not any(map(heavy, given)):
+        if self._shown is None or self._heavy:
             return
-        self._heavy = True
-        for each in self._all_open():
-            each.say_at_once()
+        for each in given:
+            if heavy(each):
+                self._heavy = True
+                for span in self._all_open():
+                    span.say_at_once()
+                return
 
     def _all_open(self) -> list[OpenSpan]:
         """The spans that are open, the lowest first."""
