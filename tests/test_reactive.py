@@ -293,6 +293,24 @@ def test_without_a_loop_a_source_runs_on_the_background_loop() -> None:
     assert names == ["looopy-loop"]
 
 
+@pytest.mark.parametrize("exits", [SystemExit, KeyboardInterrupt])
+def test_what_wants_to_exit_in_the_background_is_told_and_the_loop_goes_on(
+    exits: type[BaseException],
+) -> None:
+    told: list[type[BaseException]] = []
+    loop, goes_on = asyncio.new_event_loop(), threading.Event()
+    loop.set_exception_handler(lambda _, about: told.append(type(about["exception"])))
+
+    def leave() -> None:
+        raise exits
+
+    loop.call_soon(leave)
+    loop.call_soon(goes_on.set)
+    threading.Thread(target=threads._for_ever, args=(loop,), daemon=True).start()
+    assert goes_on.wait(5)
+    assert told == [exits]
+
+
 def test_disposing_from_another_thread_wakes_the_loop_at_once() -> None:
     source = Source(1, then="hang")
     first, closed = threading.Event(), threading.Event()

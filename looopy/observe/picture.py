@@ -232,7 +232,7 @@ def _begun(text: str, room: int) -> str:
     """As much of a text as fits into so many columns, up to the end of a word unless that is far away."""
     if cell_len(text) <= room:
         return text
-    fitting = next(iter(chop_cells(text, max(1, room))))
+    fitting = next(iter(chop_cells(text, max(1, room))), "")
     words = fitting.rpartition(" ")[0]
     return words if len(words) > len(fitting) // 3 else fitting
 

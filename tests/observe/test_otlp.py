@@ -261,12 +261,18 @@ def test_an_endless_answer_is_read_no_further_than_it_matters(receiver):
 
 
 def test_shutting_down_ends_the_wait_for_another_attempt(receiver):
+    class Waited(threading.Event):
+        def wait(self, timeout=None):
+            waits.set()
+            return super().wait(timeout)
+
     receiver.always(status(503, retry_after="30"))
-    exporter = OTLPExporter(receiver.traces_url, timeout=60)
+    exporter, waits = OTLPExporter(receiver.traces_url, timeout=60), threading.Event()
+    exporter._process().stopped = Waited()
     results = []
     thread = threading.Thread(target=lambda: results.append(exporter.export(ended("a"))))
     thread.start()
-    receiver.wait(requests=1)
+    assert waits.wait(5)
     exporter.shutdown()
     exporter.shutdown()
     thread.join(5)
