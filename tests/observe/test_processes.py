@@ -308,7 +308,8 @@ def test_recording_to_langfuse_can_be_switched_on_again(between: str, more: str)
             asyncio.run(answer())
             {between}
             again = instrument({more})
-            time.sleep(0.2)  # the first ends in a thread
+            if again is not recording:
+                recording.shutdown()  # waits for the thread in which it ends
             asyncio.run(answer())
             """,
             LANGFUSE_PUBLIC_KEY=account.public_key,
