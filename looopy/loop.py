@@ -232,7 +232,7 @@ class Execution:
             request,
             iteration=state.iteration + 1,
             limits=self._setup.limits,
-            interrupt=self.interrupt,
+            interrupt=self._interruption.fire,  # no reference to the execution, which holds the call
         )
         return self._model_call.events
 
@@ -242,7 +242,9 @@ class Execution:
         if self._tools is None:  # a resumed task: its calls are known before any model was asked
             return self._with_request(state, lambda _: self._call_tools(calls, state))
         streams = [
-            tool_call(call, state, setup=self._setup, tools=self._tools or {}, interrupt=self.interrupt)
+            tool_call(
+                call, state, setup=self._setup, tools=self._tools or {}, interrupt=self._interruption.fire
+            )
             for call in calls
         ]
         if len(streams) == 1:

@@ -225,56 +225,91 @@ def iterate(
     def subscribe(
         observer: abc.ObserverBase[E], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        context = copy_context()
-        current = SerialDisposable()
-        state = start
-        turning, due, over = False, True, False
-
-        def on_next(event: E) -> None:
-            nonlocal state
-            try:
-                event = prepare(event)
-                state = advance(state, event)
-            except Exception as error:  # noqa: BLE001  else nobody would ever hear of this stream again
-                fail(error)
-            else:
-                observer.on_next(event)
-
-        def on_completed() -> None:
-            nonlocal due
-            due = True
-            if not turning:
-                turn()
-
-        def turn() -> None:
-            nonlocal turning, due
-            turning = True
-            while due and not over:
-                due = False
-                events = _round(perform, state)
-                if events is None:
-                    observer.on_completed()
-                    return
-                single = SingleAssignmentDisposable()
-                current.disposable = single
-                single.disposable = context.copy().run(
-                    events.subscribe, on_next, observer.on_error, on_completed, scheduler=scheduler
-                )
-            turning = False
-
-        def dispose() -> None:
-            nonlocal over
-            over = True
-            current.dispose()
-
-        def fail(error: Exception) -> None:
-            dispose()
-            observer.on_error(error)
-
-        turn()
-        return Disposable(dispose)
+        rounds = _Rounds(observer, scheduler, start, perform=perform, advance=advance, prepare=prepare)
+        rounds.turn()
+        return Disposable(rounds.dispose)
 
     return Observable(subscribe)
+
+
+class _Rounds(Generic[S, E]):
+    """One subscription of `iterate`. No function in here holds another: what a run leaves behind is gone with its last reference, without the
+    garbage collector.
+    """
+
+    __slots__ = (
+        "_advance",
+        "_context",
+        "_current",
+        "_due",
+        "_observer",
+        "_over",
+        "_perform",
+        "_prepare",
+        "_scheduler",
+        "_state",
+        "_turning",
+    )
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[E],
+        scheduler: abc.SchedulerBase | None,
+        start: S,
+        *,
+        perform: Callable[[S], Observable[E] | None],
+        advance: Callable[[S, E], S],
+        prepare: Callable[[E], E],
+    ) -> None:
+        self._observer = observer
+        self._scheduler = scheduler
+        self._state = start
+        self._perform = perform
+        self._advance = advance
+        self._prepare = prepare
+        self._context = copy_context()
+        self._current = SerialDisposable()
+        self._turning, self._due, self._over = False, True, False
+
+    def turn(self) -> None:
+        """Go on with the next round, and with those that follow on one that has ended already."""
+        self._turning = True
+        while self._due and not self._over:
+            self._due = False
+            events = _round(self._perform, self._state)
+            if events is None:
+                self._observer.on_completed()
+                return
+            single = SingleAssignmentDisposable()
+            self._current.disposable = single
+            single.disposable = self._context.copy().run(
+                events.subscribe,
+                self._on_next,
+                self._observer.on_error,
+                self._on_completed,
+                scheduler=self._scheduler,
+            )
+        self._turning = False
+
+    def _on_next(self, event: E) -> None:
+        try:
+            event = self._prepare(event)
+            self._state = self._advance(self._state, event)
+        except Exception as error:  # noqa: BLE001  else nobody would ever hear of this stream again
+            self.dispose()
+            self._observer.on_error(error)
+        else:
+            self._observer.on_next(event)
+
+    def _on_completed(self) -> None:
+        self._due = True
+        if not self._turning:
+            self.turn()
+
+    def dispose(self) -> None:
+        """Begin no other round, and give up this one."""
+        self._over = True
+        self._current.dispose()
 
 
 def _round(perform: Callable[[S], Observable[E] | None], state: S) -> Observable[E] | None:

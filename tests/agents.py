@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -52,6 +53,23 @@ def kinds(events: list[Event]) -> list[str]:
 
 def answers(messages: Sequence[Message]) -> list[tuple[str, str]]:
     return [(message.tool_call_id, message.text) for message in messages if message.role == "tool"]
+
+
+async def garbage_of(work: Callable[[], Awaitable[object]]) -> list[str]:
+    """The types of what work leaves behind for the garbage collector to find."""
+    await work()  # what is made once is no garbage
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await work()
+        await asyncio.sleep(0)  # the loop's own last callbacks
+        gc.collect()
+        return [type(each).__qualname__ for each in gc.garbage]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 Work: TypeAlias = Callable[[ToolCall, ToolContext[Any]], Observable[ToolEvent]]

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from agents import add, garbage_of
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler import CurrentThreadScheduler
@@ -19,7 +20,7 @@ from looopy.events import ContentDelta, Event, LLMEvent, LLMResponse, StatusUpda
 from looopy.reactive import from_aiter
 from looopy.run import REPLAY
 from looopy.stores.memory import InMemoryStateStore
-from looopy.testing import ScriptedModel, run_virtual, says, stalls
+from looopy.testing import ScriptedModel, calls, run_virtual, says, stalls
 
 KINDS = [
     "task",
@@ -480,6 +481,16 @@ async def test_a_dropped_run_leaves_no_garbage_that_warns() -> None:
     del subscription
     gc.collect()
     assert model.disposed == 1
+
+
+async def test_a_run_is_gone_with_its_last_reference_and_leaves_the_garbage_collector_nothing() -> None:
+    model = ScriptedModel(*(calls("add", a=2, b=3), says("5")) * 2)
+    agent = AgentLoop(llm_provider=model, tools=[add])
+
+    async def work() -> None:
+        assert (await agent.execute("2 + 3?")).output == "5"
+
+    assert await garbage_of(work) == []
 
 
 async def test_a_looopy_error_keeps_the_result_and_the_last_event_says_the_same() -> None:
