@@ -214,10 +214,10 @@ class Transcript:
 
     def _fitting(self, pieces: Sequence[_Piece]) -> tuple[list[str], int]:
         """The pieces that fit into half of an attribute, so that two messages fit into one; and how many do not."""
-        room = self._total // 2
+        room, chars = self._total // 2, self._chars
         written: list[str] = []
         for piece in pieces:
-            part = self._written(piece, self._chars)
+            part = self._written(piece, chars)
             fits = len(part) <= room
             if not fits:
                 part = self._within(room, piece)
@@ -249,11 +249,10 @@ def heavy(given: Message | JSON) -> bool:
         if isinstance(content, str):
             if len(content) + len(given.reasoning) > _HEAVY:
                 return True
-            if not given.tool_calls:  # most messages
-                return False
         elif any(map(heavy, map(_weighed, content))):
             return True
-        return any(heavy(call.arguments) for call in given.tool_calls)
+        # Most have no calls, and `any` would cost them as much as all the rest.
+        return bool(given.tool_calls) and any(heavy(call.arguments) for call in given.tool_calls)
     if isinstance(given, str):
         return len(given) > _HEAVY
     if not isinstance(given, dict | list):

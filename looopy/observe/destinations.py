@@ -22,7 +22,7 @@ from opentelemetry.context import (
 from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import SpanContext, TracerProvider
+from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider
 
 from looopy.errors import ConfigurationError, words
 from looopy.observe.forks import forget_in_forks
@@ -88,13 +88,14 @@ class Destination:
         """Put a span that has ended into the queue, if there is room."""
         if self._takes is not None and span.context is not None and not self._takes(span.context.trace_id):
             return
-        if len(self._waiting) >= self._room or self._closed:
+        waiting = self._waiting
+        if len(waiting) >= self._room or self._closed:
             self._drop()
             return
-        self._waiting.append(span)
+        waiting.append(span)
         if self._thread is None:
             self._begin()
-        if len(self._waiting) >= self._batch and self._due.empty():
+        if len(waiting) >= self._batch and self._due.empty():
             self._due.put(None)
 
     def _drop(self) -> None:
@@ -295,8 +296,8 @@ class Outlet(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """A span has ended."""
-        self.newest = span.context
-        if span.context is not None and span.context.trace_flags.sampled:
+        self.newest = here = span.context
+        if here is not None and here.trace_flags & TraceFlags.SAMPLED:
             with self._leading:
                 for destination in self._to:
                     destination.take(span)

@@ -14,8 +14,9 @@ from looopy.events import Failure
 from looopy.observe import attributes as a
 from looopy.observe.content import told
 from looopy.observe.faults import Faults
+from looopy.observe.opened import Tracer
 from looopy.observe.reasons import kind
-from looopy.observe.spans import Tracer, failed, inherited
+from looopy.observe.spans import failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from looopy.errors import words
+from looopy.observe import attributes as a
 
 Rewrite = Callable[[Mapping[str, AttributeValue]], Mapping[str, AttributeValue]]
 
@@ -57,14 +59,18 @@ def _utf8(text: str) -> bytes:
 
 
 # ------------------------------------------------------------------------------------------------------------ attributes
-class _Keys(dict[str, bytes]):
-    """Attributes' names as field 1 of a KeyValue. There are few of them, unless somebody makes them up."""
+class _Names(dict[str, bytes]):
+    """Names as a field of a message. There are few of them, unless somebody makes them up."""
+
+    def __init__(self, tag: bytes) -> None:
+        super().__init__()
+        self._tag = tag
 
     def __missing__(self, name: str) -> bytes:
-        key = _block(b"\x0a", _utf8(name))
+        field = _block(self._tag, _utf8(name))
         if len(self) < _SHORT:
-            self[name] = key
-        return key
+            self[name] = field
+        return field
 
 
 def _text_head(size: int) -> bytes:
@@ -73,24 +79,53 @@ def _text_head(size: int) -> bytes:
     return b"\x12" + _varint(1 + len(length) + size) + b"\x0a" + length
 
 
-_KEYS = _Keys()
+_KEYS = _Names(b"\x0a")
 _TEXT_HEADS = [_text_head(size) for size in range(_SHORT)]
+
+
+def _text_pair(name: str, text: str) -> bytes:
+    """A KeyValue with a text, and the length before it."""
+    key, raw = _KEYS[name], _utf8(text)
+    size = len(raw)
+    head = _TEXT_HEADS[size] if size < _SHORT else _text_head(size)
+    size += len(key) + len(head)
+    return b"".join((_VARINTS[size] if size < _SHORT else _varint(size), key, head, raw))
+
+
+_known_pair = lru_cache(maxsize=128)(_text_pair)  # an agent has some twenty, a run two or three
+_STEADY = frozenset(
+    (
+        a.AGENT_ID,
+        a.AGENT_NAME,
+        a.CONVERSATION,
+        a.TASK,
+        a.SESSION,
+        a.USER,
+        a.OPERATION,
+        a.PROVIDER,
+        a.MODEL,
+        a.RESPONSE_MODEL,
+        a.ADDRESS,
+        a.KIND,
+        a.PHOENIX_KIND,
+        a.STATUS,
+        a.TOOL,
+        a.TOOL_TYPE,
+        a.TOOL_DESCRIPTION,
+        a.DEFINITIONS,
+    )
+)
+"""What the spans of one run, or of one agent, say again and again."""
 
 
 def _attributes(out: list[bytes], tag: bytes, attributes: Mapping[str, AttributeValue]) -> None:
     """Append each attribute as a KeyValue in the field `tag`. The exporter spends its time here, hence the tables."""
     for name, value in attributes.items():
-        key = _KEYS[name]
         if type(value) is str:
-            try:
-                raw = value.encode()
-            except UnicodeEncodeError:
-                raw = _utf8(value)
-            size = len(raw)
-            head = _TEXT_HEADS[size] if size < _SHORT else _text_head(size)
-            size += len(key) + len(head)
-            out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, head, raw)
+            steady = name in _STEADY and len(value) < _SHORT
+            out += (tag, _known_pair(name, value) if steady else _text_pair(name, value))
         else:
+            key = _KEYS[name]
             content = _VALUES.get(type(value), _other)(value)
             size = len(key) + len(content)
             out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, content)
@@ -120,6 +155,17 @@ def _float(value: float) -> bytes:
     return _FLOAT(b"\x12\x09\x21", value)
 
 
+def _tuple(value: tuple[object, ...]) -> bytes:
+    if len(value) == 1 and type(value[0]) is str:  # as most finish reasons are
+        return _one_text(value[0])
+    return _other(value)
+
+
+@lru_cache(maxsize=64)
+def _one_text(text: str) -> bytes:
+    return _other([text])
+
+
 def _other(value: object) -> bytes:
     return _block(b"\x12", _any(value, _DEPTH))
 
@@ -127,7 +173,7 @@ def _other(value: object) -> bytes:
 _FLOAT = Struct("<3sd").pack
 _DOUBLE = Struct("<Bd").pack
 _INT_HEADS = [bytes((0x12, 1 + size, 0x18)) for size in range(11)]
-_VALUES: Mapping[type, Callable[[Any], bytes]] = {bool: _bool, int: _int, float: _float}
+_VALUES: Mapping[type, Callable[[Any], bytes]] = {bool: _bool, int: _int, float: _float, tuple: _tuple}
 
 
 def _any(value: object, depth: int) -> bytes:
@@ -189,20 +235,19 @@ def encode_span(span: ReadableSpan, rewrite: Rewrite | None = None) -> bytes:
     out = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
     if context.trace_state:
         out.append(_block(b"\x1a", _trace_state(context)))
-    if parent:
+    if parent is not None:
         out += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
-    out += (
-        _block(b"\x2a", _utf8(span.name)),
-        _KINDS[span.kind],
-        _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0),
-    )
+    times = _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0)
+    out += (_NAMES[span.name], _KINDS[span.kind], times)
     _attributes(out, b"\x4a", attributes)
     if dropped := span.dropped_attributes:
         out += (b"\x50", _varint(dropped))
-    out += map(_event, span.events)
+    if events := span.events:
+        out += map(_event, events)
     if dropped := span.dropped_events:
         out += (b"\x60", _varint(dropped))
-    out += map(_link, span.links)
+    if links := span.links:
+        out += map(_link, links)
     if dropped := span.dropped_links:
         out += (b"\x70", _varint(dropped))
     out += (_status(span.status), b"\x85\x01", _flags(parent))
@@ -211,6 +256,7 @@ def encode_span(span: ReadableSpan, rewrite: Rewrite | None = None) -> bytes:
 
 _TIME = Struct("<BQ").pack
 _TIMES = Struct("<BQBQ").pack
+_NAMES = _Names(b"\x2a")
 _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # OTLP counts from 1: 0 is "unspecified"
 
 

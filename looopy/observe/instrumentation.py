@@ -298,7 +298,11 @@ class Instrumentation:
             return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
         _under_way.add(watch)
         return Watched(
-            plugs=spans.plugs, events=watch.events, trace_id=spans.trace_id, trace_url=url, end=watch.end
+            plugs=spans.plugs(setup),
+            events=watch.events,
+            trace_id=spans.trace_id,
+            trace_url=url,
+            end=watch.end,
         )
 
     async def embed(

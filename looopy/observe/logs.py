@@ -69,8 +69,9 @@ def heard() -> bool:
     """Whether anybody listens to the log of runs: a handler that does something, on the logger or above it."""
     above: logging.Logger | None = logger
     while above is not None:
-        if any(not isinstance(handler, logging.NullHandler) for handler in above.handlers):
-            return True
+        for handler in above.handlers:
+            if not isinstance(handler, logging.NullHandler):
+                return True
         above = above.parent if above.propagate else None
     return False
 

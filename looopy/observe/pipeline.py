@@ -41,12 +41,13 @@ except ModuleNotFoundError as missing:
 
 from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults
+from looopy.observe.light import LightTracer
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Meter
+from looopy.observe.opened import MakesSpans
 from looopy.observe.otlp import OTLPExporter
 from looopy.observe.push import url_of
-from looopy.observe.spans import MakesSpans
-from looopy.observe.tracer import CarefulTracer, LightTracer, Provider
+from looopy.observe.tracer import CarefulTracer, Provider
 
 if TYPE_CHECKING:
     from looopy.observe.langfuse.package import Attached

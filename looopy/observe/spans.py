@@ -18,13 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar, NamedTuple, ParamSpec, Protocol, cast
+from typing import ClassVar, NamedTuple, cast
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import (
@@ -44,6 +43,7 @@ from looopy.observe import attributes as a
 from looopy.observe import sayings
 from looopy.observe.content import Content, heavy, told
 from looopy.observe.faults import Faults
+from looopy.observe.opened import Opened, Tracer, within
 from looopy.observe.reasons import ABANDONED, kind
 from looopy.observe.shown import short, tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
@@ -52,7 +52,6 @@ from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller
 
-P = ParamSpec("P")
 _NONE: Mapping[str, JSON] = {}
 _ABANDONED = Failure(type=ABANDONED, message="recording stopped before the run was over")
 _CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
@@ -115,30 +114,6 @@ class Spans:
         return RunSpans(self, setup, state, caller)
 
 
-class MakesSpans(Protocol):
-    """What is needed of a tracer."""
-
-    def start_span(
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Mapping[str, a.Value] | None = None,
-        *,
-        start_time: int | None = None,
-    ) -> Span:
-        """Begin a span below the one in the context."""
-        ...
-
-
-class Tracer(MakesSpans, Protocol):
-    """A tracer that does not raise."""
-
-    def end_span(self, span: Span, end_time: int | None = None) -> None:
-        """End a span."""
-        ...
-
-
 class _Asked(NamedTuple):
     provider: LLMProvider
     model: str
@@ -146,50 +121,11 @@ class _Asked(NamedTuple):
     attributes: a.Attributes
 
 
-class OpenSpan:
-    """A span that is open, and the context in which it is the current one."""
-
-    __slots__ = ("_over_at", "_said", "_tracer", "context", "span")
-
-    def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
-        self._tracer = tracer
-        self.span = span
-        self.context = context
-        self._over_at: int | None = None
-        self._said: list[Callable[[], a.Attributes]] | None = getattr(span, "said", None)
-
-    def given_up(self) -> None:
-        """What it stands for ends now; why, and so the end of the span, is told later: a store may have to be waited for."""
-        self._over_at = self._over_at or time.time_ns()
-
-    def say(self, what: Callable[P, a.Attributes], *about: P.args, **how: P.kwargs) -> None:
-        """Say something of it: now, or, where the span can wait, when it is sent."""
-        if self._said is None:
-            self.span.set_attributes(what(*about, **how))
-        else:
-            self._said.append(partial(what, *about, **how))
-
-    def say_at_once(self) -> None:
-        """Let nothing wait that is said of it from now on: it is too large."""
-        self._said = None
-
-    def end(self) -> None:
-        """End it, at the time when what it stands for ended."""
-        self._tracer.end_span(self.span, self._over_at)
-
-    def within(self) -> Variables:
-        """A copy of the context variables that are now, in which this span is the current one."""
-        variables = copy_context()
-        variables.run(otel.attach, self.context)
-        return variables
-
-
 class RunSpans:
     """The spans of one execution.
 
     Attributes:
         trace_id: the trace, as 32 hex digits; the caller's where there is no SDK to make one.
-        plugs: the model and the tools of the setup, so wrapped that each call sees its span as the current one.
     """
 
     __slots__ = (
@@ -216,7 +152,6 @@ class RunSpans:
         "_task_id",
         "_tools",
         "_usage",
-        "plugs",
         "trace_id",
     )
 
@@ -248,32 +183,36 @@ class RunSpans:
         if model:
             self._agent[a.MODEL] = model
         self._heavy = False
-        self._root = self._open(f"invoke_agent {agent}", caller.context, {**self._common, **self._agent})
-        self._root.context = Context(
-            {**self._root.context, _INHERITED: self._common, _CALLED_FROM: (state.task_id, "")}
+        attributes = {**self._common, **self._agent}
+        self._root = spans.tracer.begin(
+            f"invoke_agent {agent}", caller.context, SpanKind.INTERNAL, attributes
         )
+        self._root.keep({_INHERITED: self._common, _CALLED_FROM: (state.task_id, "")})
         self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
         self._over = not recording
         self._looked_at = 0
-        self._iteration: OpenSpan | None = None
+        self._iteration: Opened | None = None
         self._iterations = state.iteration
-        self._chat: OpenSpan | None = None
+        self._chat: Opened | None = None
         self._asked_for = ""
         self._attempt, self._attempt_began = 1, 0
-        self._tools: dict[str, OpenSpan] = {}
+        self._tools: dict[str, Opened] = {}
         self._offered: Sequence[ToolDefinition] = ()
         self._described: Mapping[str, str] = {}
         self._usage: Usage | None = None
         self._cost: float | None = None
         self._answer: Message | None = None
-        self.plugs = {
+        here = self._root.span.get_span_context()
+        self.trace_id = trace.format_trace_id(here.trace_id) if here.is_valid else caller.trace_id
+
+    def plugs(self, setup: Setup) -> Mapping[str, object]:
+        """The model and the tools of a setup, so wrapped that each call sees its span as the current one."""
+        return {
             "llm_provider": WatchedModel(setup.llm_provider, self),
             "tool_providers": tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
         }
-        here = self._root.span.get_span_context()
-        self.trace_id = trace.format_trace_id(here.trace_id) if here.is_valid else caller.trace_id
 
     @property
     def faults(self) -> Faults:
@@ -293,7 +232,7 @@ class RunSpans:
 
     def within(self) -> Variables:
         """A context in which the agent's span is the current one."""
-        return self._root.within()
+        return within(self._root)
 
     # ----------------------------------------------------------------------------------------------------- what events open and close
 
@@ -312,27 +251,21 @@ class RunSpans:
                 self._close(failure, "canceled" if failure.type in _CANCELING else "failed")
 
     def _open(
-        self, name: str, parent: Context, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
-    ) -> OpenSpan:
-        tracer = self._spans.tracer
-        span = tracer.start_span(name, parent, kind, attributes)
-        opened = OpenSpan(tracer, span, trace.set_span_in_context(span, parent))
+        self, name: str, above: Opened, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
+    ) -> Opened:
+        opened = above.below(self._spans.tracer, name, kind, attributes)
         if self._heavy:
             opened.say_at_once()
         return opened
 
-    def _weigh(self, *given: Message | JSON) -> None:
+    def _weigh(self, given: Message | JSON) -> None:
         """Look whether something is too large to wait until it is sent: then it is cut now, as is all that comes after it."""
-        if self._shown is None or self._heavy:
-            return
-        for each in given:
-            if heavy(each):
-                self._heavy = True
-                for span in self._all_open():
-                    span.say_at_once()
-                return
+        if self._shown is not None and not self._heavy and heavy(given):
+            self._heavy = True
+            for span in self._all_open():
+                span.say_at_once()
 
-    def _all_open(self) -> list[OpenSpan]:
+    def _all_open(self) -> list[Opened]:
         """The spans that are open, the lowest first."""
         some = (*self._tools.values(), self._chat, self._iteration, self._root)
         return [each for each in some if each is not None]
@@ -347,7 +280,7 @@ class RunSpans:
 
     def _begin_iteration(self, number: int) -> None:
         if self._iteration is not None:
-            self._iteration.end()
+            self._iteration.over()
         self._iterations = number
         attributes: a.Attributes = {
             **self._common,
@@ -355,25 +288,25 @@ class RunSpans:
             a.PHOENIX_KIND: "CHAIN",
             a.ITERATION: number,
         }
-        self._iteration = self._open("agent.iteration", self._root.context, attributes)
+        self._iteration = self._open("agent.iteration", self._root, attributes)
 
     @property
-    def _around(self) -> Context:
+    def _around(self) -> Opened:
         """What a call comes below: the iteration; of a resumed task, one that began in an earlier stream."""
         if self._iteration is None:
             self._begin_iteration(self._iterations)
-        return cast("OpenSpan", self._iteration).context
+        return cast("Opened", self._iteration)
 
     # -- the model
 
-    def chat(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan | None, Variables]:
+    def chat(self, request: LLMRequest) -> tuple[LLMRequest, Opened | None, Variables]:
         """A model is asked: the request as it shall be sent, its span, and the context to send it in."""
         with self._lock:
             if not self._over:
                 return self._ask(request)
         return _under(request, self._root.span.get_span_context()), None, copy_context()
 
-    def _ask(self, request: LLMRequest) -> tuple[LLMRequest, OpenSpan, Variables]:
+    def _ask(self, request: LLMRequest) -> tuple[LLMRequest, Opened, Variables]:
         self._know(request.tools)
         model = request.model or str(getattr(self._provider, "model", ""))
         attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}
@@ -386,11 +319,13 @@ class RunSpans:
         )
         if self._shown is not None:
             messages = request.messages
-            self._weigh(*messages[self._looked_at if self._looked_at <= len(messages) else 0 :])
+            for message in messages[self._looked_at if self._looked_at <= len(messages) else 0 :]:
+                if message is not self._answer:
+                    self._weigh(message)
             self._looked_at = len(messages)
             chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
-        return _under(request, chat.span.get_span_context()), chat, chat.within()
+        return _under(request, chat.span.get_span_context()), chat, within(chat)
 
     def _know(self, tools: Sequence[ToolDefinition]) -> None:
         """Remember what the tools are for."""
@@ -413,7 +348,7 @@ class RunSpans:
                 chat.span.update_name(f"chat {short(event.model)}")
         finally:
             if event.finish_reason != "interrupted":  # else the final status says why
-                chat.end()
+                chat.over()
                 self._chat = None
 
     def _failed_attempt(self, event: LLMRetry) -> None:
@@ -424,7 +359,7 @@ class RunSpans:
         name = f"attempt {short(event.model)}" if event.model else "attempt"
         attributes: a.Attributes = {**self._common, **sayings.attempt(event)}
         span = self._spans.tracer.start_span(
-            name, self._chat.context, attributes=attributes, start_time=self._attempt_began
+            name, self._chat.inside, attributes=attributes, start_time=self._attempt_began
         )
         self._attempt, self._attempt_began = self._attempt + 1, now + round(event.seconds * 1e9)
         try:
@@ -434,10 +369,10 @@ class RunSpans:
 
     # -- the tools
 
-    def tool(self, call: ToolCall) -> tuple[OpenSpan | None, Variables]:
+    def tool(self, call: ToolCall) -> tuple[Opened | None, Variables]:
         """A tool is run: its span, and the context to run it in."""
         tool = self._tools.get(call.id)
-        return tool, tool.within() if tool else copy_context()
+        return tool, within(tool) if tool else copy_context()
 
     def _begin_tool(self, event: ToolStart) -> None:
         name = tool_name(event.tool_name)
@@ -447,7 +382,7 @@ class RunSpans:
             a.TOOL: name,
         }
         tool = self._open(f"execute_tool {name}", self._around, attributes)
-        tool.context = otel.set_value(_CALLED_FROM, (self._task_id, event.call_id), tool.context)
+        tool.keep({_CALLED_FROM: (self._task_id, event.call_id)})
         self._tools[event.call_id] = tool
         tool.say(sayings.tool, event, self._shown, self._described)
 
@@ -457,9 +392,9 @@ class RunSpans:
             try:
                 self._say_outcome(tool, event)
             finally:
-                tool.end()
+                tool.over()
 
-    def _say_outcome(self, tool: OpenSpan, event: ToolComplete) -> None:
+    def _say_outcome(self, tool: Opened, event: ToolComplete) -> None:
         if event.error is not None:
             tool.span.set_status(failed(told(event.error, self._shown, by_tool=True)))
             tool.span.set_attribute(a.ERROR, kind(event.error))
@@ -476,7 +411,7 @@ class RunSpans:
             try:
                 tool.span.set_attribute(a.STATUS, "input-required")
             finally:
-                tool.end()
+                tool.over()
 
     # -- the end
 
@@ -509,7 +444,7 @@ class RunSpans:
             except Exception as error:
                 self.faults.caught("a span could not say how it ended", error)
             finally:
-                each.end()
+                each.over()
         self._tools.clear()
         self._chat = self._iteration = None
         if self._heavy and self._shown is not None:

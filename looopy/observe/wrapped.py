@@ -18,7 +18,8 @@ from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, T
 from looopy.state import LoopState
 
 if TYPE_CHECKING:
-    from looopy.observe.spans import OpenSpan, RunSpans
+    from looopy.observe.opened import Opened
+    from looopy.observe.spans import RunSpans
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class _Within(Observable[T]):
     It stands in for its source and adds nothing to it, so it hands observers on instead of wrapping them.
     """
 
-    def __init__(self, context: Context, source: Observable[T], span: OpenSpan | None) -> None:
+    def __init__(self, context: Context, source: Observable[T], span: Opened | None) -> None:
         super().__init__()
         self._context = context
         self._source = source
@@ -100,7 +101,7 @@ class _GivesUp(abc.DisposableBase):
 
     __slots__ = ("_span", "_upstream")
 
-    def __init__(self, span: OpenSpan, upstream: abc.DisposableBase) -> None:
+    def __init__(self, span: Opened, upstream: abc.DisposableBase) -> None:
         self._span = span
         self._upstream = upstream
 

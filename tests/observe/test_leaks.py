@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from ast import literal_eval
 
 import pytest
+from agents import garbage_of
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from looopy.observe import instrument
+from looopy.testing import ScriptedModel, calls, says
 from observe.children import ran
 from observe.receiver import Receiver
+from observe.watched import SPANS, agent, answer, each_provider
 
 RUNS = int(os.environ.get("LOOOPY_LEAK_RUNS", "300"))
 
@@ -73,6 +79,21 @@ def test_runs_leave_no_object_no_memory_no_thread_and_no_file_behind(provider: s
     objects, blocks, threads, files = literal_eval(out)
     assert (objects, threads, files) == ({}, 0, 0)
     assert blocks < RUNS  # of memory; a span that stays has dozens of them
+
+
+@each_provider
+async def test_a_recorded_run_leaves_the_garbage_collector_nothing(provider) -> None:
+    spans = InMemorySpanExporter()
+    model = ScriptedModel(*(calls("add", a=2, b=3), says("5")) * 2)
+    clerk = agent(llm_provider=model)
+    with instrument(exporters=[spans], tracer_provider=provider(), capture_content=True) as recording:
+
+        async def work() -> None:
+            await answer(clerk)
+            await asyncio.to_thread(recording.flush)
+
+        assert await garbage_of(work) == []
+    assert len(spans.get_finished_spans()) == 2 * SPANS
 
 
 def test_of_the_providers_that_were_made_only_the_newest_and_the_global_one_are_kept() -> None:
