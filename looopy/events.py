@@ -243,7 +243,8 @@ class LLMResponse(_Stamped):
         call_id: the proxy's id of the call.
         attempts: how many requests it took, those that failed included; 0 out of a cache.
         served_by: which of several models answered, by the name that a `Fallback` has for it; empty where there is but one.
-        cached: whether it was kept from an earlier call, or shared with an equal one in flight: then it cost nothing, and `usage` is that call's.
+        cached: whether it was kept from an earlier call, here or by the proxy, or shared with an equal one in flight: then it cost nothing, and
+            `usage` is that call's.
     """
 
     kind: Literal["llm-response"] = "llm-response"

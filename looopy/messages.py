@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias, assert_never, cast
@@ -203,7 +204,8 @@ class Message(_Kept):
         tool_calls: what an assistant asks for.
         tool_call_id: for role "tool": which call this answers.
         reasoning: the model's thoughts, as text; shown to people, sent back only inside `extra`.
-        extra: what a provider wants back as it came (`thinking_blocks`, `provider_specific_fields`, `reasoning_content`).
+        extra: what a provider wants back as it came (`thinking_blocks`, `provider_specific_fields`, `reasoning_content`, `extra_content`);
+            under `tool_calls`, by their ids, what it wants back with the calls.
         model: the model that wrote it; `extra` is sent back only to the same one.
     """
 
@@ -260,7 +262,7 @@ class Message(_Kept):
         try:
             return self._wire_back
         except AttributeError:
-            body = to_json({**self.extra, **chat_format(self)}, inf_nan_mode="null")
+            body = to_json(_with_extra(chat_format(self), self.extra), inf_nan_mode="null")
             object.__setattr__(self, "_wire_back", body)
             return self._wire_back
 
@@ -305,6 +307,19 @@ def chat_format(message: Message) -> dict[str, JSON]:
             }
         case _:
             return {"role": message.role, "content": _content(message.content)}
+
+
+def _with_extra(body: dict[str, JSON], extra: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A message with what its provider wants back: beside it, and beside its calls."""
+    beside = {name: value for name, value in extra.items() if name != "tool_calls"}
+    signed = extra.get("tool_calls")
+    if signed and "tool_calls" in body:
+        body["tool_calls"] = [_object(_object(signed).get(call["id"])) | call for call in body["tool_calls"]]
+    return {**beside, **body}
+
+
+def _object(value: JSON) -> dict[str, JSON]:
+    return cast("dict[str, JSON]", value) if isinstance(value, dict) else {}
 
 
 def _name(name: str) -> str:

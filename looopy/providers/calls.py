@@ -36,9 +36,10 @@ def as_text(value: JSON) -> str:
 class _Call:
     """One call while it comes in."""
 
-    __slots__ = ("id", "name", "pieces", "sent_id")
+    __slots__ = ("extra", "id", "name", "pieces", "sent_id")
 
     def __init__(self, call_id: str, sent_id: str) -> None:
+        self.extra: dict[str, JSON] = {}  # what the provider wants back with the call
         self.id = call_id
         self.sent_id = sent_id  # what the provider calls it; empty while it has not said
         self.name = ""
@@ -79,11 +80,19 @@ class Calls:
         """
         fields = as_object(piece)
         function = as_object(fields.get("function"))
-        return self._add(fields.get("index"), as_text(fields.get("id")), function)
+        index, sent_id = fields.get("index"), as_text(fields.get("id"))
+        event = self._add(index, sent_id, function)
+        if signed := as_object(fields.get("extra_content")):
+            self._keep(index, sent_id, signed)
+        return event
 
     def take_legacy(self, function: JSON) -> ToolCallDelta | None:
         """Fold in one piece of `delta.function_call`, the format before there were several calls."""
         return self._add(0, "", as_object(function))
+
+    def extras(self) -> dict[str, JSON]:
+        """What the provider wants back with its calls, by their ids: Gemini signs them (`extra_content`)."""
+        return {call.id: {"extra_content": call.extra} for call in self._calls if call.extra}
 
     def finished(self, *, cut: bool) -> tuple[ToolCall, ...]:
         """The calls, their arguments parsed.
@@ -108,6 +117,12 @@ class Calls:
         self.seen += 1
         call.pieces.append(arguments)
         return ToolCallDelta(call_id=call.id, tool_name=call.name, delta=arguments)
+
+    def _keep(self, index: JSON, sent_id: str, extra: dict[str, JSON]) -> None:
+        place = index if isinstance(index, int) else 0
+        call = self._by_id.get((place, sent_id)) or self._current.get(place)
+        if call is not None:
+            call.extra |= extra
 
     def _call(self, index: int, sent_id: str, name: str, arguments: str) -> _Call:
         call = self._current.get(index)

@@ -6,6 +6,7 @@ provider before.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -93,25 +94,63 @@ def check_candidates(wrapper: str, providers: Sequence[object], example: str) ->
         raise ConfigurationError(
             f"{wrapper}(): it takes providers, for example {example}", argument="providers"
         )
+    mend = f"or, after the first, the name of another model of the same provider: {example}"
+    if isinstance(providers[0], list | tuple):
+        mend = f"or several; pass them one by one, as in {wrapper}(*providers)"
     for place, provider in enumerate(providers):
         if not (isinstance(provider, str) and provider.strip() and place):
-            check_provider(
-                wrapper, provider, "or, after the first, the name of another model of the same provider"
-            )
+            check_provider(wrapper, provider, mend)
+
+
+def refuse_one_twice(wrapper: str, providers: Sequence[LLMProvider | str], mend: str) -> None:
+    """Check that a wrapper was not given one model of one provider twice: it would be asked again at once, for the same answer.
+
+    Raises:
+        ConfigurationError: it was.
+    """
+    seen: set[tuple[int, str]] = set()
+    for provider, model, _ in candidates(providers):
+        name = model or model_of(provider)
+        if (id(provider), name) in seen:
+            what = repr(name) if name else f"the same {type(provider).__name__}"
+            raise ConfigurationError(f"{wrapper}: {what} stands there twice; {mend}", argument="providers")
+        seen.add((id(provider), name))
 
 
 def check_provider(wrapper: str, provider: object, mend: str) -> None:
     """Check that a wrapper was given a provider, and no class that somebody forgot to call.
 
+    Args:
+        wrapper: its name.
+        provider: what it was given.
+        mend: what it takes beside an object; a model's name that it was given takes the place of 'gpt-4o-mini' there.
+
     Raises:
         ConfigurationError: it was not.
     """
-    if isinstance(provider, type) or not callable(getattr(provider, "call", None)):
-        if isinstance(provider, type):
-            given = f"the class {provider.__name__}"
-        else:
-            given = redact(repr(provider)) if isinstance(provider, str) else f"a {type(provider).__name__}"
+    call = getattr(provider, "call", None)
+    if isinstance(provider, type) or not callable(call):
+        if isinstance(provider, str) and (shown := redact(repr(provider))) == repr(provider):
+            mend = mend.replace("'gpt-4o-mini'", shown)
         raise ConfigurationError(
-            f"{wrapper}: {given} is no provider; it takes an object with call(request), {mend}",
+            f"{wrapper}: {_shown(provider)} is no provider; it takes an object with call(request), {mend}",
             argument="provider",
         )
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise ConfigurationError(
+            f"{wrapper}: {type(provider).__name__}.call() is async; write `def call`, not `async def`, that returns a stream "
+            "of deltas with an LLMResponse at its end",
+            argument="provider",
+        )
+
+
+def _shown(given: object) -> str:
+    """What somebody gave in place of a provider, without its content."""
+    if given is None:
+        return "None"
+    if isinstance(given, str):
+        return redact(repr(given))
+    name = given.__name__ if isinstance(given, type) else type(given).__name__
+    if isinstance(given, type):
+        return f"the class {name}"
+    return f"{'an' if name[0] in 'AEIOaeio' else 'a'} {name}"

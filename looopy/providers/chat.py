@@ -26,6 +26,8 @@ _FINISH: Mapping[str, FinishReason] = {
     "safety": "content_filter",
     "refusal": "content_filter",
 }
+_BROKEN = ("error", "insufficient_system_resource")
+"""Finish reasons of an answer that was broken off: of OpenRouter, of DeepSeek."""
 _HEAD = 2_000  # bytes of the body that are kept to be shown when they were no answer
 _BLOCK_TEXTS = ("thinking", "text", "summary")
 
@@ -63,7 +65,6 @@ class Answer:
         "_extra",
         "_finish",
         "_kept_thoughts",
-        "_sniffed",
         "_text",
         "_thoughts",
         "cost",
@@ -83,7 +84,7 @@ class Answer:
         self.cost: float | None = None
         self._events = Events()
         self._body: list[bytes] = []  # of a whole completion
-        self._sniffed = self._begun = False
+        self._begun = False
         self._finish = ""
         self._text: list[str] = []
         self._thoughts: list[str] = []
@@ -119,7 +120,10 @@ class Answer:
 
     def message(self, model: str) -> Message:
         """The whole message, as written by `model`."""
-        kept = self._extra | {"reasoning_content": "".join(self._kept_thoughts)}
+        kept = self._extra | {
+            "reasoning_content": "".join(self._kept_thoughts),
+            "tool_calls": self._calls.extras(),
+        }
         extra: dict[str, JSON]
         try:
             extra = jsonable({name: value for name, value in kept.items() if value})
@@ -140,7 +144,7 @@ class Answer:
         Raises:
             Refused: an error in place of a chunk, or a chunk that is no JSON.
         """
-        if not self._sniffed:
+        if len(self.head) < _HEAD:
             self._sniff(portion)
         if self.unstreamed:
             self._body.append(portion)
@@ -166,9 +170,11 @@ class Answer:
         return self._read(self._events.flush())
 
     def _sniff(self, portion: bytes) -> None:
+        if self.head:
+            self.head = (self.head + portion)[:_HEAD]
+            return
         start = portion.lstrip(b"\xef\xbb\xbf \t\r\n")
         self.head = start[:_HEAD]
-        self._sniffed = bool(start)
         # No line of an event stream can begin so. The content type is no help: recordings have each body with each type.
         self.unstreamed = start.startswith((b"{", b"["))
 
@@ -212,7 +218,7 @@ class Answer:
         if stripped == b"[DONE]":
             self.done = True
             return None
-        if not stripped:
+        if not stripped or stripped.startswith(b":"):  # a comment that a gateway has made data
             return None
         try:
             return jsonable(json.loads(stripped.decode("utf-8", "replace")))
@@ -249,6 +255,8 @@ class Answer:
         if self._finish.lower() not in _FINISH:
             self._finish = as_text(choice.get("finish_reason")) or self._finish
         delta = as_object(choice.get("delta")) or as_object(choice.get("message"))
+        if self._finish.lower() in _BROKEN:
+            raise Refused({"message": f"the server broke off with the finish reason {self._finish!r}"})
         self._keep(delta)
         if thought := _thought(delta):
             yield self._thinks(thought)
@@ -299,6 +307,8 @@ class Answer:
         for name in ("thinking_blocks", "reasoning_details"):
             for block in as_list(delta.get(name)):
                 _add_block(extra.setdefault(name, []), as_object(block))
+        if signed := as_object(delta.get("extra_content")):
+            extra["extra_content"] = as_object(extra.get("extra_content")) | signed
         for name, value in as_object(delta.get("provider_specific_fields")).items():
             # LiteLLM repeats each piece of `thinking_blocks` here; joined above, they are kept once.
             if name not in delta:

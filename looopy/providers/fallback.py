@@ -17,7 +17,7 @@ from looopy.messages import JSON, Message, TextPart
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import Attempt, Shown, Then, attempts
-from looopy.providers.candidates import Failures, candidates, check_candidates, model_of
+from looopy.providers.candidates import Failures, candidates, check_candidates, model_of, refuse_one_twice
 from looopy.providers.wrapped import base_url_of, parameters_of
 
 MidStream = Literal["fail", "restart", "continue"]
@@ -72,6 +72,7 @@ class Fallback:
             providers,
             "Fallback(LiteLLMProvider(model='gpt-4o-mini'), 'claude-haiku-4-5')",
         )
+        refuse_one_twice("Fallback", providers, "Retry(…) asks the same one again, after a wait")
         errors: tuple[Any, ...] = tuple(on) if isinstance(on, Sequence) else (on,)
         if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
             raise ConfigurationError(
@@ -81,6 +82,11 @@ class Fallback:
             raise ConfigurationError(
                 f"Fallback(accept={accept!r}): it must be a function of the LLMResponse, or left out",
                 argument="accept",
+            )
+        if not errors and accept is None:
+            raise ConfigurationError(
+                "Fallback(on=()): with no error the next one is never asked; leave it out for all",
+                argument="on",
             )
         if mid_stream not in get_args(MidStream):
             raise ConfigurationError(

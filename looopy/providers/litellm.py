@@ -293,16 +293,19 @@ class _Call:
             raise refusals.no_answer(asked, answer.head)
         # Unstreamed the price is a header, and 0 there means unknown; streamed it is in the usage (litellm#39069).
         header_cost = dollars(headers.get("x-litellm-response-cost")) if answer.unstreamed else None
+        # The proxy names the key at a hit only, and tells what the answer cost when it was made.
+        cached = "x-litellm-cache-key" in headers
         return LLMResponse(
             message=answer.message(served_by(asked.model, headers)),
             finish_reason=answer.finish_reason,
             model=headers.get("x-litellm-model-name") or answer.model or asked.model,
             usage=answer.usage,
-            cost=header_cost or answer.cost,
+            cost=0.0 if cached else header_cost or answer.cost,
             seconds=self.clocks.elapsed,
             first_token=self.first_token,
             response_id=answer.response_id,
             call_id=asked.call_id,
+            cached=cached,
         )
 
     async def close(self) -> None:

@@ -18,7 +18,14 @@ from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import Attempt, Shown, Then, attempts
-from looopy.providers.candidates import Candidate, Failures, candidates, check_candidates, model_of
+from looopy.providers.candidates import (
+    Candidate,
+    Failures,
+    candidates,
+    check_candidates,
+    model_of,
+    refuse_one_twice,
+)
 from looopy.providers.clocks import is_seconds
 from looopy.providers.wrapped import base_url_of, parameters_of
 
@@ -117,6 +124,7 @@ class LoadBalance:
             providers,
             "LoadBalance(LiteLLMProvider('http://eu:4000'), LiteLLMProvider('http://us:4000'))",
         )
+        refuse_one_twice("LoadBalance", providers, "weights=(2, 1) lets one come up more often")
         given = cast("Sequence[Any]", (1.0,) * len(providers) if weights is None else weights)
         if not (
             isinstance(given, list | tuple)

@@ -72,7 +72,13 @@ _NO_EMBEDDINGS = (
 )
 """How a model that is not for embeddings says so, whatever the status."""
 # Errors in a stream often have a word for a code; in this order, since "rate_limit_error" is one too.
-_STATUS_OF_WORD = (("rate_limit", 429), ("overloaded", 529), ("authentication", 401), ("timeout", 408))
+_STATUS_OF_WORD = (
+    ("rate_limit", 429),
+    ("insufficient_quota", 429),
+    ("overloaded", 529),
+    ("authentication", 401),
+    ("timeout", 408),
+)
 _FOR_GOOD = ("insufficient_quota", "budget_exceeded", "exceededbudget")
 """Refusals with 429 that no waiting mends."""
 

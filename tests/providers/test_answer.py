@@ -288,6 +288,16 @@ def test_json_that_is_no_completion_is_no_answer(body: bytes):
 # --------------------------------------------------------------------------------------------------------- endings
 
 
+def test_an_answer_out_of_the_proxys_cache_cost_nothing():
+    """LiteLLM tells the price of the first time again, and the key of the cache at a hit only."""
+    stream = sse(chunk(content="Hi"), chunk("stop") | {"usage": USAGE}) + DONE
+
+    first, again = answered(stream), answered(stream, x_litellm_cache_key="9ab5")
+
+    assert (first.cost, first.cached) == (0.5, False)
+    assert (again.cost, again.cached, again.usage) == (0.0, True, first.usage)
+
+
 @pytest.mark.parametrize("ending", [sse(chunk("stop")), DONE, sse(chunk("stop"))[:-1], DONE[:-2]])
 def test_either_a_finish_reason_or_the_end_mark_makes_an_answer_whole(ending: bytes):
     assert answered(sse(chunk(content="a")) + ending) == said("a")

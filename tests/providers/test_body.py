@@ -8,9 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from providers.replay import HI, Reply, Wire, deltas, events
+from providers.replay import HI, Reply, Wire, call, deltas, events
 
 from looopy.errors import ConfigurationError
+from looopy.events import LLMResponse, dumps, loads
 from looopy.messages import Message, ToolCall
 from looopy.ports import LLMRequest, ToolDefinition
 from looopy.testing.clock import run_virtual
@@ -223,6 +224,47 @@ def test_an_answer_goes_back_with_what_its_model_wants_back():
     run_virtual(events(provider, LLMRequest(messages=(answer,), model="gpt-5-mini")))
     plain = {"role": "assistant", "content": "a"}
     assert [sent["messages"] for sent in wire.sent[1:]] == [[plain | {"thinking_blocks": [block]}], [plain]]
+
+
+def test_a_call_goes_back_with_the_signature_that_its_model_put_beside_it():
+    """Gemini's own endpoint refuses the tools' results otherwise (open-webui/computer#224)."""
+
+    def signed(text: str) -> dict[str, Any]:
+        return {"extra_content": {"google": {"thought_signature": text}}}
+
+    pieces = [
+        call(None, "a", "f", "{}") | signed("A"),
+        call(None, "b", "g", '{"x":'),
+        call(None, None, None, "1}"),
+    ]
+    stream = deltas(
+        *({"tool_calls": [piece]} for piece in pieces), {"tool_calls": [signed("B")]}, signed("C")
+    )
+    wire = Wire(Reply([stream]), ANSWER, ANSWER)
+    provider = wire.provider()
+    answer = run_virtual(events(provider))[-1].message
+    assert loads(dumps(LLMResponse(message=answer))).message == answer
+    for model in ("", "another"):
+        run_virtual(events(provider, LLMRequest(messages=(answer,), model=model)))
+
+    calls = [
+        {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": '{"x":1}'}},
+    ]
+    plain = {"role": "assistant", "content": None, "tool_calls": calls}
+    with_signatures = [calls[0] | signed("A"), calls[1] | signed("B")]
+    assert [sent["messages"] for sent in wire.sent[1:]] == [
+        [plain | signed("C") | {"tool_calls": with_signatures}],
+        [plain],
+    ]
+
+
+def test_a_signature_for_no_call_is_let_be():
+    wire = Wire(Reply([deltas({"tool_calls": [{"extra_content": {"google": {}}}]}, {"content": "a"})]))
+
+    assert run_virtual(events(wire.provider()))[-1].message.extra == {}
+    stored = Message("assistant", "", tool_calls=(ToolCall("a", "f"),), extra={"tool_calls": {"a": "spoilt"}})
+    assert json.loads(stored.wire_back) == json.loads(stored.wire)
 
 
 # ------------------------------------------------------------------------------------------------------ bookkeeping

@@ -390,11 +390,12 @@ async def test_it_keeps_the_contract_of_a_provider(check: Any):
 
 
 def test_a_provider_that_is_none_fails_the_call_and_costs_nothing():
-    class Async:
-        async def call(self, request: LLMRequest, /) -> None: ...
+    class Wrong:
+        def call(self, request: LLMRequest, /) -> object:
+            return asyncio.sleep(0)
 
     meter = Meter()
-    _, error = heard(Budget(Async(), meter, tokens=1_000))  # type: ignore[arg-type]
+    _, error = heard(Budget(Wrong(), meter, tokens=1_000))  # type: ignore[arg-type]
 
     assert (type(error), meter.tokens) == (ConfigurationError, 0)
 

@@ -885,10 +885,11 @@ async def test_the_contract_is_kept_where_no_two_requests_are_equal(check: Any):
 
 
 def test_a_provider_that_is_none_fails_the_call():
-    class Async:
-        async def call(self, request: LLMRequest, /) -> None: ...
+    class Wrong:
+        def call(self, request: LLMRequest, /) -> object:
+            return asyncio.sleep(0)
 
-    _, error = heard(Cache(Async(), MemoryCache()))  # type: ignore[arg-type]
+    _, error = heard(Cache(Wrong(), MemoryCache()))  # type: ignore[arg-type]
 
     assert isinstance(error, ConfigurationError)
 

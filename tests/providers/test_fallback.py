@@ -106,7 +106,6 @@ def test_the_next_one_is_asked_after_whatever_the_first_fails_with(status: int):
         ([ModelOverloaded, ModelTimeout], fails(429), True),
         ([ModelOverloaded, ModelTimeout], fails(408), True),
         ([ModelOverloaded, ModelTimeout], fails(500), False),
-        ((), fails(500), False),
     ],
 )
 def test_the_errors_after_which_the_next_one_is_asked_can_be_named(on: Any, failure: Answer, moves: bool):

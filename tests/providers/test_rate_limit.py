@@ -396,12 +396,13 @@ def test_a_call_that_ends_in_whatever_way_gives_its_turn_back(answer: Any):
 
 
 def test_a_provider_that_is_none_fails_the_call_and_gives_its_turn_back():
-    class Async:
-        async def call(self, request: LLMRequest, /) -> None: ...
+    class Wrong:
+        def call(self, request: LLMRequest, /) -> object:
+            return asyncio.sleep(0)
 
     limiter = Limiter(at_once=1)
     for _ in range(2):
-        assert isinstance(heard(RateLimit(Async(), limiter))[1], ConfigurationError)  # type: ignore[arg-type]
+        assert isinstance(heard(RateLimit(Wrong(), limiter))[1], ConfigurationError)  # type: ignore[arg-type]
 
 
 def test_why_a_call_waits_is_logged(caplog: pytest.LogCaptureFixture):

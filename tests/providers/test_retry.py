@@ -549,11 +549,12 @@ def test_a_broken_jitter_ends_the_call_and_does_not_hang_it():
     assert isinstance(error, ZeroDivisionError)
 
 
-def test_a_provider_that_is_async_is_told_so_at_each_attempt():
-    class Async:
-        async def call(self, request: LLMRequest) -> None: ...
+def test_a_provider_that_returns_a_coroutine_is_told_so_at_each_attempt():
+    class Wrong:
+        def call(self, request: LLMRequest) -> object:
+            return asyncio.sleep(0)
 
-    _, error = heard(Retry(Async(), on={ConfigurationError: 2}))  # pyright: ignore[reportArgumentType]
+    _, error = heard(Retry(Wrong(), on={ConfigurationError: 2}))  # pyright: ignore[reportArgumentType]
 
     assert "write `def call`, not `async def`" in str(error)
 

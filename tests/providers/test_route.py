@@ -168,7 +168,7 @@ def test_long_is_what_has_more_tokens_than_that_by_estimate(request_: LLMRequest
     ("choice", "said"),
     [
         ("c", "Route: 'c' was chosen, and there is no such route; there are 'a', 'b'"),
-        (None, "Route: a NoneType is no provider; it takes an object with call(request), or is the name of a route: 'a', 'b'"),
+        (None, "Route: None is no provider; it takes an object with call(request), or is the name of a route: 'a', 'b'"),
         (ScriptedModel, "Route: the class ScriptedModel is no provider"),
     ],
 )  # fmt: skip

@@ -101,5 +101,9 @@ def _config(upstream: str) -> dict[str, object]:
             }
             for name, route in {**MODELS, **EMBEDDERS}.items()
         ],
-        "litellm_settings": {"callbacks": ["otel"]},
+        "litellm_settings": {
+            "callbacks": ["otel"],
+            "cache": True,
+            "cache_params": {"type": "local", "mode": "default_off"},  # for who asks with `use-cache`
+        },
     }

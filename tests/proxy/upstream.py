@@ -5,8 +5,8 @@ completions, Anthropic messages and Gemini `streamGenerateContent`; and embeddin
 number of conversations share the server: `upstream.play("one-tool")` makes such a prompt and records every
 request that carries it.
 
-It is not a model and answers nothing unstreamed but embeddings: looopy always streams. Above it stands the real proxy
-(conftest.py); the bytes of each format are made in wire.py.
+It is not a model. Above it stands the real proxy (conftest.py); the bytes of each format are made in wire.py, and in whole.py what is
+asked for unstreamed, of which it says the text alone: looopy always streams.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+from .whole import whole_answer
 from .wire import Breaks, Calls, Refuses, Says, Stalls, Stream, Thinks, Turn, embeddings_for, stream_for
 
 SCRIPTS: dict[str, Sequence[Turn | Refuses]] = {
@@ -149,13 +150,15 @@ class Upstream:
                 played.requests.append(Request(path, headers, body))
             if played and (embeddings := embeddings_for(path, body)):
                 writer.write(_json(embeddings))
-            elif tag and played and stream:
+            elif tag and played and (stream or ":generateContent" in path):
                 turns = SCRIPTS[tag[1].decode()]
                 again = tag[1].endswith(b"-once") and len(played.requests) > 1
-                turn = turns[-1] if again or stream.has_tool_results(body) else turns[0]
+                turn = turns[-1] if again or (stream and stream.has_tool_results(body)) else turns[0]
                 if isinstance(turn, Refuses):
                     writer.write(_UNAVAILABLE)
-                else:
+                elif whole := whole_answer(path, body, turn):
+                    writer.write(_json(whole))
+                elif stream:
                     await _stream(reader, writer, stream, turn, played)
             else:
                 writer.write(b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
