@@ -23,12 +23,12 @@ def module(name: str) -> ModuleType:
     return loaded
 
 
-def printed(name: str, *arguments: str, **variables: str) -> str:
-    """What the example prints; it must end well, and say nothing on stderr."""
+def started(name: str, *arguments: str, **variables: str) -> tuple[str, str]:
+    """What the example says, on stdout and on stderr; it must end well."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(("LITELLM_", "LOOOPY_"))}
     ended = subprocess.run(
         [sys.executable, "-W", "error", ROOT / "examples" / f"{name}.py", *arguments],
         env=own | {"PYTHONPATH": str(ROOT)} | variables, capture_output=True, text=True, timeout=25, check=False,
     )  # fmt: skip
-    assert (ended.returncode, ended.stderr) == (0, "")
-    return ended.stdout
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, ended.stderr

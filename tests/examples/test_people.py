@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from examples.started import module, printed
+from examples.started import module, started
 from looopy import MemoryCache
 from looopy.testing import Answer, ScriptedServer, says
 
@@ -25,9 +25,10 @@ Ada to Cleo: None of them.
 
 
 def test_the_people_talk_and_the_second_time_it_costs_nothing() -> None:
-    out = re.sub(r"\d\.\d(?=  \$)", "0.0", printed("07_people"))  # seconds
+    out, err = started("07_people")
 
-    assert out == (
+    assert err == ""
+    assert re.sub(r"\d\.\d(?=  \$)", "0.0", out) == (  # seconds
         f"{TALK}"
         "agent  calls  input  cached  output  reasoning  seconds  cost\n"
         "Ben        2    240       0      40          0      0.0  $0.0004\n"
