@@ -2,7 +2,7 @@
 
 A tool, `transition_to_next`, changes the stage, and the stage is the system prompt: from the model's next call on it is another one. Which model
 answers is chosen for each message, by a name such as "anthropic/claude-haiku-4-5", and may change in mid-conversation; who chooses none has one by
-their user id, an A/B test. What comes out are three kinds of events, whoever answers.
+their user id, an A/B test. What comes out are the same three kinds of pieces, whoever answers.
 
 Runs offline; with LITELLM_URL it asks your proxy, and your proxy must know the two models.
 """
@@ -14,22 +14,13 @@ import os
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any
 
-from looopy import AgentLoop, LiteLLMProvider, Message
-from looopy.events import ContentDelta, ToolStart
+from looopy import Message, llm
 from looopy.state import LoopState
 from looopy.testing import Answer, ScriptedServer, calls, says
 
-PROVIDERS = ("anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash")
-
-
-class TutorEvent(TypedDict, total=False):
-    """What the page in the browser is sent."""
-
-    type: Literal["text", "tool_use", "done"]
-    content: str
-    name: str
+MODELS = ("anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash")
 
 
 @dataclass(frozen=True)
@@ -65,31 +56,25 @@ class Lesson:
         self.at += 1
         return f"Now at {self.stage.title!r}: begin with it."
 
-    async def send(self, text: str, provider: str = "") -> AsyncIterator[TutorEvent]:
-        """Say something to the tutor.
+    async def send(self, text: str, model: str = "") -> AsyncIterator[llm.Piece]:
+        """Say something to the tutor: what comes back is `Text`, `ToolUse`, and `Done` at the end.
 
         Args:
             text: what the learner says.
-            provider: who answers this time; left out: the model that this learner is always given.
+            model: who answers this time; left out: the model that this learner is always given.
         """
-        chosen = provider or PROVIDERS[zlib.crc32(self.user_id.encode()) % len(PROVIDERS)]
-        tutor = AgentLoop(
-            agent_id="tutor",
-            llm_provider=LiteLLMProvider(model=chosen, max_tokens=1024),
-            system_prompt=self.instructions,
+        answer = llm.stream(
+            [*self.history, Message.user(text)],
+            system=self.instructions,
             tools=[self.transition_to_next],
+            model=model or MODELS[zlib.crc32(self.user_id.encode()) % len(MODELS)],
+            max_tokens=1024,
+            user_id=self.user_id,
         )
-        run = tutor.execute(text, history=self.history, user_id=self.user_id)
-        async for event in run:
-            match event:
-                case ContentDelta(delta=piece):
-                    yield {"type": "text", "content": piece}
-                case ToolStart(tool_name=name):
-                    yield {"type": "tool_use", "name": name}
-                case _:
-                    pass
-        self.history = (await run).messages
-        yield {"type": "done"}
+        async for piece in answer.events():
+            if isinstance(piece, llm.Done):
+                self.history = piece.result.messages
+            yield piece
 
 
 # ------------------------------------------------------------------------------------------- a lesson, and what the tutor says in it
@@ -102,25 +87,32 @@ STAGES = (
 
 async def main() -> None:
     lesson = Lesson(STAGES, user_id="learner-1")
-    for provider, text in (
-        ("", "Hello."),
-        ("", "2, 3 and 5 are primes. I am ready for more."),
-        ("gemini/gemini-2.5-flash", "I struck out 4, 6, 8 and 10."),
+    for text, model in (
+        ("Hello.", ""),
+        ("2, 3 and 5 are primes. I am ready for more.", ""),
+        ("I struck out 4, 6, 8 and 10.", "gemini/gemini-2.5-flash"),
     ):
-        print(f"{lesson.stage.title} · {provider or 'by user'} · {text}")
-        async for event in lesson.send(text, provider):
-            print("  ", event)
+        print(f"{lesson.stage.title} · {text}")
+        async for piece in lesson.send(text, model):
+            match piece:
+                case llm.Text(content=content):
+                    print("   text", repr(content))
+                case llm.ToolUse(name=name):
+                    print("   tool_use", name)
+                case llm.Done(result=result):
+                    print("   done, by", result.messages[-1].model)
+                case llm.Reset():
+                    print("   once more:")
 
 
 def play(body: dict[str, Any]) -> Answer:
-    maker = body["model"].partition("/")[0]
     newest = body["messages"][-1]
     if newest["role"] == "tool":
         return says("Now ", "strike out ", "the multiples.")
     if "ready" in newest["content"]:
         return says("Well done. ") + calls("transition_to_next")
     if "struck out" in newest["content"]:
-        return says("9 is ", f"left, says {maker}.")
+        return says("9 is ", "left.")
     return says("Which primes ", "do you know?")
 
 

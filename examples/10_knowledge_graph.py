@@ -13,17 +13,19 @@ import asyncio
 import json
 import os
 from array import array
+from functools import partial
 from heapq import nlargest
 from operator import mul
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from looopy import AgentLoop, LiteLLMEmbedder
+from looopy import llm
 from looopy.testing import Answer, ScriptedServer, embeds, fails, says
 
 MODEL = os.environ.get("LOOOPY_MODEL", "anthropic/claude-haiku-4-5")
 EMBEDDING_MODEL = os.environ.get("LOOOPY_EMBEDDING_MODEL", "text-embedding-3-small")
+embed = partial(llm.embed, model=MODEL, fallback_model=EMBEDDING_MODEL)
 
 
 class Node(BaseModel):
@@ -69,21 +71,19 @@ class Graph:
     def __init__(self) -> None:
         self.vectors: dict[Node, array[float]] = {}
         self.relations: set[Relation] = set()
-        self._reader = AgentLoop(llm_provider=MODEL, system_prompt="Say what is in the text.")
-        self._writer = AgentLoop(llm_provider=MODEL, system_prompt="Answer from the facts alone.")
-        self._embedder = LiteLLMEmbedder(model=MODEL, fallback_model=EMBEDDING_MODEL)
 
     async def learn(self, text: str) -> None:
         """Add what a text says."""
-        found = (await self._reader.execute(text, output_type=Knowledge)).output
-        embeddings = await self._embedder.embed([str(node) for node in found.nodes])
+        reading = llm.complete(text, system="Say what is in the text.", output_type=Knowledge, model=MODEL)
+        found = (await reading).output
+        embeddings = await embed([str(node) for node in found.nodes])
         self.vectors.update(zip(found.nodes, embeddings.vectors, strict=True))
         self.relations.update(found.relations)
         print(f"{len(found.nodes)} nodes, {len(found.relations)} relations, {embeddings}")
 
     async def near(self, question: str, count: int = 2) -> list[Node | Relation]:
         """What may answer a question: the nodes that are most like it, and what they have to do with others."""
-        asked = (await self._embedder.embed([question])).vectors[0]
+        asked = (await embed([question])).vectors[0]
         nodes = nlargest(count, self.vectors, key=lambda node: sum(map(mul, asked, self.vectors[node])))
         names = {node.name for node in nodes}
         related = (each for each in self.relations if {each.source, each.target} & names)
@@ -93,7 +93,8 @@ class Graph:
         """An answer out of the graph."""
         facts = "\n".join(map(str, await self.near(question)))
         print(f"\n{question}\n{facts}")
-        return (await self._writer.execute(f"{facts}\n\n{question}")).output
+        prompt = f"{facts}\n\n{question}"
+        return (await llm.complete(prompt, system="Answer from the facts alone.", model=MODEL)).output
 
 
 async def main() -> None:

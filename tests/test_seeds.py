@@ -66,6 +66,7 @@ def test_a_name_that_is_wrong_is_found_out() -> None:
         "Retri",
         "LiteLLMProvider.modle",
         "LiteLLMProvider(tempature=)",
+        "looopy.llm.complete(tempature=)",
         "Retry(Fallbck(…))",
         "looopy.events.Deltas",
         "LOOOPY_MODLE",
@@ -114,9 +115,15 @@ def is_attribute(owner: str, attribute: str) -> bool:
 
 
 def takes(found: Any, arguments: list[str]) -> bool:
+    """Whether it has parameters of these names; those of `**options` are the fields of their TypedDict."""
     parameters = signature(found).parameters
-    kinds = {each.kind for each in parameters.values()}
-    return Parameter.VAR_KEYWORD in kinds or {*arguments} <= {*parameters}
+    options = (each.annotation for each in parameters.values() if each.kind is Parameter.VAR_KEYWORD)
+    fields = [
+        field
+        for written in options
+        for field in found.__globals__[written.removeprefix("Unpack[")[:-1]].__annotations__
+    ]
+    return {*arguments} <= {*parameters, *fields}
 
 
 def is_test(name: str, path: Path) -> bool:

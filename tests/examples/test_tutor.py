@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from examples.started import module, started
-from looopy import ModelOverloaded
+from looopy import ModelOverloaded, llm
 from looopy.testing import ScriptedServer, calls, fails, says, stalls
 
 tutor = module("09_tutor")
 
 CLAUDE, GEMINI = "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash"
-DONE = {"type": "done"}
+DONE = "done"
 
 
 @asynccontextmanager
@@ -28,12 +28,13 @@ async def lesson(
         yield tutor.Lesson(tutor.STAGES, user_id=user_id)
 
 
-async def said(events: AsyncIterator[Any]) -> list[Any]:
-    return [event async for event in events]
+async def said(pieces: AsyncIterator[llm.Piece]) -> list[llm.Piece | str]:
+    """The pieces, with a word for the last, which holds everything."""
+    return [DONE if isinstance(piece, llm.Done) else piece async for piece in pieces]
 
 
-def text(content: str) -> dict[str, str]:
-    return {"type": "text", "content": content}
+def text(content: str) -> llm.Text:
+    return llm.Text(content=content)
 
 
 def asked(model: ScriptedServer) -> list[tuple[str, str]]:
@@ -49,21 +50,21 @@ def test_a_lesson_of_two_stages_on_two_models() -> None:
 
     assert err == ""
     assert out.splitlines() == [
-        "Primes · by user · Hello.",
-        "   {'type': 'text', 'content': 'Which primes '}",
-        "   {'type': 'text', 'content': 'do you know?'}",
-        "   {'type': 'done'}",
-        "Primes · by user · 2, 3 and 5 are primes. I am ready for more.",
-        "   {'type': 'text', 'content': 'Well done. '}",
-        "   {'type': 'tool_use', 'name': 'transition_to_next'}",
-        "   {'type': 'text', 'content': 'Now '}",
-        "   {'type': 'text', 'content': 'strike out '}",
-        "   {'type': 'text', 'content': 'the multiples.'}",
-        "   {'type': 'done'}",
-        "The sieve · gemini/gemini-2.5-flash · I struck out 4, 6, 8 and 10.",
-        "   {'type': 'text', 'content': '9 is '}",
-        "   {'type': 'text', 'content': 'left, says gemini.'}",
-        "   {'type': 'done'}",
+        "Primes · Hello.",
+        "   text 'Which primes '",
+        "   text 'do you know?'",
+        "   done, by anthropic/claude-haiku-4-5",
+        "Primes · 2, 3 and 5 are primes. I am ready for more.",
+        "   text 'Well done. '",
+        "   tool_use transition_to_next",
+        "   text 'Now '",
+        "   text 'strike out '",
+        "   text 'the multiples.'",
+        "   done, by anthropic/claude-haiku-4-5",
+        "The sieve · I struck out 4, 6, 8 and 10.",
+        "   text '9 is '",
+        "   text 'left.'",
+        "   done, by gemini/gemini-2.5-flash",
     ]
 
 
@@ -77,7 +78,7 @@ async def test_a_tool_call_changes_the_system_prompt_of_the_very_next_call(
 
     assert events == [
         text("Well. "),
-        {"type": "tool_use", "name": "transition_to_next"},
+        llm.ToolUse(name="transition_to_next", call_id="call_1"),
         text("Strike."),
         DONE,
     ]
