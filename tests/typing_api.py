@@ -92,3 +92,24 @@ async def single_calls_are_typed_in_the_same_way() -> None:
 def and_without_an_event_loop() -> None:
     assert_type(list(llm.stream("Hi")), list[str])
     llm.complete("Hi", temprature=1)  # pyright: ignore[reportCallIssue]
+
+
+@llm.llm_function
+def bare(text: str) -> Invoice:
+    """Read the invoice."""
+    raise NotImplementedError
+
+
+@llm.llm_function(model="gpt-4o-mini", temperature=0)
+async def awaited(text: str, times: int = 1) -> list[Invoice]:
+    """Read the invoices."""
+    raise NotImplementedError
+
+
+async def functions_that_a_model_answers_are_typed_as_they_are_written() -> None:
+    assert_type(bare("A-1"), Invoice)
+    assert_type(bare.run("A-1"), Run[Invoice])
+    assert_type(await awaited("A-1", times=2), list[Invoice])
+    assert_type(awaited.run("A-1"), Run[list[Invoice]])
+    bare(1)  # pyright: ignore[reportArgumentType]
+    awaited.run()  # pyright: ignore[reportCallIssue]
