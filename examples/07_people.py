@@ -25,6 +25,7 @@ from looopy import (
     Usage,
     UsageReport,
     extract_json,
+    llm,
 )
 from looopy.testing import Answer, ScriptedServer, fails, says
 
@@ -37,8 +38,8 @@ NOTES = """Whom we met on Tuesday, as Ines typed it up:
 Ben came late."""
 
 QUESTION = "Ines asks all of you: what would you pay for a bicycle bell that rings by itself?"
-INSTRUCTIONS = (
-    "You are {name}, {who}. You hear what is said to you. Say what you do next, one thing at a time."
+INSTRUCTIONS = llm.Template(
+    "You are {{ name }}, {{ who }}. You hear what is said to you. Say what you do next, one thing at a time."
 )
 
 
@@ -96,7 +97,7 @@ def mind(model: str, answers: MemoryCache) -> LLMProvider:
 
 
 def person(name: str, who: str, model: str, answers: MemoryCache) -> Person:
-    instructions = INSTRUCTIONS.format(name=name, who=who)
+    instructions = INSTRUCTIONS.render(name=name, who=who)
     agent = AgentLoop(agent_id=name, llm_provider=mind(model, answers), system_prompt=instructions)
     return Person(name, agent.session())
 

@@ -65,6 +65,23 @@ class Knowledge(BaseModel):
         return self
 
 
+@llm.llm_function(model=MODEL)
+async def read(text: str) -> Knowledge:
+    """Say what is in this text: {{ text }}"""
+    raise NotImplementedError  # the model is the body
+
+
+@llm.llm_function(model=MODEL)
+async def conclude(facts: str, question: str) -> str:
+    """Answer the question from the facts alone.
+
+    {{ facts }}
+
+    {{ question }}
+    """
+    raise NotImplementedError
+
+
 class Graph:
     """Nodes with a vector each, and their relations."""
 
@@ -74,8 +91,7 @@ class Graph:
 
     async def learn(self, text: str) -> None:
         """Add what a text says."""
-        reading = llm.complete(text, system="Say what is in the text.", output_type=Knowledge, model=MODEL)
-        found = (await reading).output
+        found = await read(text)
         embeddings = await embed([str(node) for node in found.nodes])
         self.vectors.update(zip(found.nodes, embeddings.vectors, strict=True))
         self.relations.update(found.relations)
@@ -93,8 +109,7 @@ class Graph:
         """An answer out of the graph."""
         facts = "\n".join(map(str, await self.near(question)))
         print(f"\n{question}\n{facts}")
-        prompt = f"{facts}\n\n{question}"
-        return (await llm.complete(prompt, system="Answer from the facts alone.", model=MODEL)).output
+        return await conclude(facts, question)
 
 
 async def main() -> None:
@@ -133,11 +148,11 @@ def play(body: dict[str, Any]) -> Answer:
         )
     newest = body["messages"][-1]["content"]
     flight = "Mara/keeps/bees; bees/live behind/mill; bees/fly to/limes"
-    if newest == TEXTS[0]:
+    if TEXTS[0] in newest:
         return knows("Mara: a bee-keeper; bees: live behind the mill; mill: a building", flight)
     if "no such nodes" in newest:
         return knows("Mara: a bee-keeper; bees: live behind the mill; mill: a building; limes: trees", flight)
-    if newest == TEXTS[1]:
+    if TEXTS[1] in newest:
         return knows(
             "Jonas: a miller; mill: where rye is ground; Ulla: a sailor",
             "Jonas/owns/mill; Ulla/is the sister of/Jonas",

@@ -102,8 +102,7 @@ async def test_what_is_found_is_what_the_question_is_like_and_its_neighbours(
         "bees live behind mill",
     )
     assert [message["content"] for message in model.requests[-1].body["messages"]] == [
-        "Answer from the facts alone.",
-        "\n".join([*facts, "", "Are the limes trees?"]),
+        "\n".join(["Answer the question from the facts alone.", "", *facts, "", "Are the limes trees?"])
     ]
 
 
