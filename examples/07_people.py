@@ -93,7 +93,10 @@ class Person:
 
 def mind(model: str, answers: MemoryCache) -> LLMProvider:
     """A model with its nets, from the inside: ask again, ask another model, do not ask for the same twice."""
-    return Cache(Fallback(Retry(LiteLLM.model(model)), "gpt-4o-mini"), answers)
+    patient = Retry(
+        LiteLLM.model(model), longest_wait=2
+    )  # a proxy that wants a longer wait has no answer now
+    return Cache(Fallback(patient, "gpt-4o-mini"), answers)
 
 
 def person(name: str, who: str, model: str, answers: MemoryCache) -> Person:
