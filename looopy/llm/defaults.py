@@ -6,12 +6,16 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from looopy.arguments import provider_of, stand_in_for
 from looopy.ports import Embedder, LLMProvider
 from looopy.providers.embeddings import LiteLLMEmbedder
+from looopy.providers.tuned import Tuned
 from looopy.testing.standin import StandInEmbedder
+
+if TYPE_CHECKING:
+    from looopy.settings import Settings
 
 T = TypeVar("T")
 
@@ -45,29 +49,46 @@ _shared = _Shared()
 
 
 def provider_for(model: str) -> LLMProvider:
-    """The provider that asks for a model: through the proxy that the environment names, or the stand-in.
+    """The provider that asks for a model: that of the settings file which LOOOPY_SETTINGS names, else the proxy of the environment, or the stand-in.
 
     Args:
-        model: its name; empty: LOOOPY_MODEL.
+        model: its name; empty: that of the settings, or LOOOPY_MODEL.
 
     Raises:
         ConfigurationError: there is no model, or no proxy.
     """
-    name = model.strip() or os.environ.get("LOOOPY_MODEL", "").strip()
+    settings, name = _settings(), model.strip()
+    if settings is not None and name != "stand-in":
+        return Tuned(settings.provider(), model=name) if name else settings.provider()
+    name = name or os.environ.get("LOOOPY_MODEL", "").strip()
     return _shared.get(("provider", name), lambda: provider_of(name))
 
 
 def embedder_for(model: str, *, fallback_model: str, dimensions: int | None) -> Embedder:
-    """The embedder for a model, or the stand-in; without a fallback of its own a chat model gives way to LOOOPY_EMBEDDING_MODEL.
+    """The embedder for a model, from where `provider_for` has its provider; without a fallback of its own a chat model gives way to
+    LOOOPY_EMBEDDING_MODEL, or the model of the settings.
 
     Raises:
         ConfigurationError: there is no model, or no proxy.
     """
-    fallback = fallback_model or os.environ.get("LOOOPY_EMBEDDING_MODEL", "").strip()
+    settings = _settings()
 
     def make() -> Embedder:
+        if settings is not None:
+            return settings.embedder(model=model, fallback_model=fallback_model, dimensions=dimensions)
+        fallback = fallback_model or os.environ.get("LOOOPY_EMBEDDING_MODEL", "").strip()
         if stand_in_for(model or fallback):
             return StandInEmbedder(dimensions=dimensions)
         return LiteLLMEmbedder(model=model, fallback_model=fallback, dimensions=dimensions)
 
-    return _shared.get(("embedder", model, fallback, dimensions), make)
+    return _shared.get(("embedder", model, fallback_model, dimensions), make)
+
+
+def _settings() -> Settings | None:
+    """What the settings file says, which LOOOPY_SETTINGS names; it is read once."""
+    path = os.environ.get("LOOOPY_SETTINGS", "").strip()
+    if not path:
+        return None
+    from looopy.settings import Settings  # noqa: PLC0415  an optional package reads it
+
+    return _shared.get(("settings",), lambda: Settings.load(path))
