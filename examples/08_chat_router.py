@@ -164,7 +164,7 @@ def play(body: dict[str, Any]) -> Answer:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        web.run_app(app(), port=int(sys.argv[1]))
+        web.run_app(app(), host="localhost", port=int(sys.argv[1]), shutdown_timeout=1)
     elif "LITELLM_URL" in os.environ:
         asyncio.run(main())
     else:

@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse
-from aiohttp.test_utils import TestServer
+from aiohttp import ClientSession, ClientWebSocketResponse, web
 
 from examples.started import module, started
 from looopy.testing import ScriptedServer, cuts, fails, says, stalls
@@ -34,9 +33,13 @@ async def chat(model: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     """The router on a port, asking a model on another; gives what opens a websocket to it."""
     async with AsyncExitStack() as stack, asyncio.timeout(10):
         monkeypatch.setenv("LITELLM_URL", await stack.enter_async_context(model.serve()))
-        server = await stack.enter_async_context(TestServer(router.app()))
+        runner = web.AppRunner(router.app(), shutdown_timeout=1)  # as `web.run_app` does it
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
         session = await stack.enter_async_context(ClientSession())
-        yield lambda: session.ws_connect(server.make_url("/chat"))
+        yield lambda: session.ws_connect(f"http://127.0.0.1:{port}/chat")
 
 
 async def ask(socket: ClientWebSocketResponse, text: str, conversation: str = "hall") -> None:
