@@ -71,8 +71,10 @@ if TYPE_CHECKING:
     from looopy.providers.rate_limit import RateLimit
     from looopy.providers.retry import Retry
     from looopy.providers.route import Route
+    from looopy.providers.tuned import Tuned
     from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
     from looopy.testing.standin import StandInProvider
+    from looopy.tools.client import ClientTools
     from looopy.tools.function import tool
     from looopy.usage import UsageReport, UsageRow
 
@@ -80,6 +82,7 @@ _AT_FIRST_USE = {
     "Budget": "looopy.providers.budget",
     "Cache": "looopy.providers.cache",
     "Capabilities": "looopy.providers.capabilities",
+    "ClientTools": "looopy.tools.client",
     "Fallback": "looopy.providers.fallback",
     "Hedge": "looopy.providers.hedge",
     "Limiter": "looopy.providers.limiter",
@@ -100,6 +103,7 @@ _AT_FIRST_USE = {
     "StandInProvider": "looopy.testing.standin",
     "Timeouts": "looopy.providers.litellm",
     "Tokens": "looopy.providers.catalogue",
+    "Tuned": "looopy.providers.tuned",
     "UsageReport": "looopy.usage",
     "UsageRow": "looopy.usage",
     "cost_of": "looopy.providers.prices",
@@ -126,6 +130,7 @@ __all__ = [
     "BufferOverflow",
     "Cache",
     "Capabilities",
+    "ClientTools",
     "ConfigurationError",
     "ContentRefused",
     "ContextTooLong",
@@ -187,6 +192,7 @@ __all__ = [
     "ToolFailed",
     "ToolProvider",
     "ToolSchemaError",
+    "Tuned",
     "UnknownModel",
     "UnsupportedParameter",
     "Usage",

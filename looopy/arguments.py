@@ -29,7 +29,8 @@ Prompt: TypeAlias = str | Message | tuple[Part, ...]
 def message_of(prompt: Prompt) -> Message:
     """The prompt as a message that JSON knows, or what is wrong with it."""
     message = prompt if isinstance(prompt, Message) else Message.user(_content(prompt))
-    if not message.content or (isinstance(message.content, str) and not message.content.strip()):
+    empty = not message.content or (isinstance(message.content, str) and not message.content.strip())
+    if empty and message.role != "tool":  # a tool may have nothing to say
         raise ConfigurationError("the prompt is empty: say what the agent shall do", argument="prompt")
     return message
 
@@ -137,16 +138,27 @@ def provider_of(provider: LLMProvider | str) -> LLMProvider:
             "llm_provider", provider, "call", mend="pass a LiteLLMProvider(…), a model's name, or 'stand-in'"
         )
         return provider
-    replaced = provider != "stand-in" and stand_in_wanted()
-    if replaced:
-        _warn_of_stand_in()
-    if replaced or provider == "stand-in":
+    if stand_in_for(provider):
         from looopy.testing.standin import StandInProvider
 
         return StandInProvider()
     from looopy.providers.litellm import LiteLLMProvider
 
     return LiteLLMProvider(model=provider)
+
+
+def stand_in_for(name: str) -> bool:
+    """Whether the stand-in answers for a model of this name; the log says so once where the environment wants it.
+
+    Raises:
+        ConfigurationError: as `stand_in_wanted`.
+    """
+    if name == "stand-in":
+        return True
+    wanted = stand_in_wanted()
+    if wanted:
+        _warn_of_stand_in()
+    return wanted
 
 
 def stand_in_wanted() -> bool:
@@ -167,7 +179,7 @@ def stand_in_wanted() -> bool:
 @cache
 def _warn_of_stand_in() -> None:
     _log.warning(
-        "%s=1: looopy's stand-in, which is no language model, answers in place of each model that an agent is given by its name; unset it for real ones",
+        "%s=1: looopy's stand-in, which is no language model, answers in place of each model that is given by its name; unset it for real ones",
         STAND_IN,
     )
 

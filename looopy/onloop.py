@@ -91,7 +91,7 @@ class OnLoop(Observable[T]):
         """Compose operators as `Observable.pipe` does; the outcome lives on the same loop."""
         composed: Any = cast("Any", compose)(self, *operators)
         return (
-            _Piped(self, cast("Observable[Any]", composed)) if isinstance(composed, Observable) else composed
+            Piped(self, cast("Observable[Any]", composed)) if isinstance(composed, Observable) else composed
         )
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -128,7 +128,14 @@ async def last(source: Observable[T]) -> T:
         subscription.dispose()
 
 
-class _Piped(OnLoop[T]):
+class Piped(OnLoop[T]):
+    """What operators made of an Observable, on the loop that it lives on.
+
+    Args:
+        source: whose loop it is.
+        composed: what is subscribed to there.
+    """
+
     def __init__(self, source: OnLoop[Any], composed: Observable[T]) -> None:
         super().__init__()
         self._source = source

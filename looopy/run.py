@@ -231,7 +231,7 @@ class Run(OnLoop[Event], Generic[Out_co]):
         return self._finished().__await__()
 
     def result(self, timeout: float | None = None) -> RunResult[Out_co]:
-        """The result, for code without an event loop: blocks until the run is over.
+        """The result, for code without an event loop: blocks until the run is over. Of one that is over, anywhere.
 
         Args:
             timeout: seconds to wait; the run is cancelled when they are over. None waits for ever.
@@ -241,6 +241,8 @@ class Run(OnLoop[Event], Generic[Out_co]):
             TimeoutError: it took longer.
             LooopyError: what ended the run early, with `.result` holding what was reached.
         """
+        if self._over:
+            return self._outcome()
         if running_loop() is not None:
             raise WrongThread(
                 "run.result() would block the event loop that runs in this thread: write `await run` instead"

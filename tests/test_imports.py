@@ -16,8 +16,8 @@ import looopy.observe
 from looopy import MissingExtra
 
 OPTIONAL = (
-    "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "genai_prices", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
-    "psycopg", "redis", "rich", "sqlalchemy", "sse_starlette", "starlette", "typer", "uvicorn",
+    "a2a", "ag_ui", "aiohttp", "aiosqlite", "dbos", "genai_prices", "jinja2", "langfuse", "litellm", "mcp", "numpy", "openai", "opentelemetry.sdk",
+    "psycopg", "pydantic_settings", "redis", "rich", "sqlalchemy", "sse_starlette", "starlette", "typer", "uvicorn",
 )  # fmt: skip
 
 

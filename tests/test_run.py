@@ -233,6 +233,12 @@ async def test_a_blocking_result_on_a_loops_own_thread_says_what_to_write_instea
         hello().execute("Hi").result()
 
 
+async def test_the_result_of_a_run_that_is_over_blocks_nobody() -> None:
+    run = hello().execute("Hi")
+
+    assert await run == run.result()
+
+
 @pytest.mark.parametrize("name", ["output", "messages", "usage"])
 def test_a_forgotten_await_is_told_with_what_to_write(name: str) -> None:
     run = hello().execute("Hi")

@@ -37,7 +37,7 @@ from looopy.setup import Limits
 _SECONDS = 60.0  # for each of the two runs
 _NAMES = 8  # models that are listed
 
-_STOOD_IN = f"{STAND_IN}=1, so looopy's stand-in answers in place of each model that an agent is given by its name; unset it for real ones"
+_STOOD_IN = f"{STAND_IN}=1, so looopy's stand-in answers in place of each model that is given by its name; unset it for real ones"
 _SIGNS = {"good": ("✔", "green"), "broken": ("✘", "red"), "note": ("–", "yellow")}
 _ABILITIES = {
     "supports_function_calling": "tools",

@@ -68,13 +68,7 @@ class Arguments:
         Raises:
             ConfigurationError: one is out of its range.
         """
-        for name, good, allowed in (
-            ("temperature", 0 <= self.temperature <= 2, "from 0 to 2"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1, or None"),
-        ):
-            if not good:
-                raise ConfigurationError(f"{name}={getattr(self, name)!r} must be {allowed}", argument=name)
+        check_sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
     def fields(self, model: str) -> dict[str, JSON]:
         """What every request to a model has in its body."""
@@ -91,6 +85,23 @@ class Arguments:
         if not isinstance(self.top_p, _Default):
             fields["top_p"] = self.top_p
         return fields
+
+
+def check_sampling(
+    *, temperature: float | None = None, top_p: float | None = None, max_tokens: int | None = None
+) -> None:
+    """Say which number cannot work; None stands for none.
+
+    Raises:
+        ConfigurationError: one is out of its range.
+    """
+    for name, value, good, allowed in (
+        ("temperature", temperature, temperature is None or 0 <= temperature <= 2, "from 0 to 2"),
+        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
+        ("max_tokens", max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
+    ):
+        if not good:
+            raise ConfigurationError(f"{name}={value!r} must be {allowed}", argument=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -20,9 +20,11 @@ from reactivex import Observable
 
 from looopy.events import LLMEvent
 from looopy.messages import JSON, Usage
-from looopy.ports import LLMRequest
+from looopy.ports import Embeddings, EmbedRequest, LLMRequest
+from looopy.providers.embeddings import LiteLLMEmbedder
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.providers.transport import HTTP
+from looopy.testing.embeddings import embeds
 from looopy.testing.script import Answer, calls, says
 from looopy.testing.server import ScriptedServer
 
@@ -52,6 +54,28 @@ class StandInProvider(LiteLLMProvider):
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Answer, under its own name also where another model is asked for."""
         return super().call(replace(request, model=""))
+
+
+class StandInEmbedder(LiteLLMEmbedder):
+    """The stand-in as an embedder, in memory: texts that share words are near each other, and that is all it knows.
+
+    Args:
+        dimensions: numbers in each vector.
+    """
+
+    def __init__(self, *, dimensions: int | None = None) -> None:
+        server = ScriptedServer(otherwise=embeds)
+        transport = HTTP(server.transport())
+        super().__init__("http://stand-in", MODEL, None, dimensions=dimensions, transport=transport)
+
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return "StandInEmbedder()"
+
+    async def embed(self, request: EmbedRequest | Sequence[str], /) -> Embeddings:
+        """Embed texts, under its own name also where another model is asked for."""
+        request = request if isinstance(request, EmbedRequest) else EmbedRequest(request)
+        return await super().embed(replace(request, model=""))
 
 
 def serving_stand_in(*, every: float = 0.0) -> AbstractContextManager[str]:

@@ -69,7 +69,7 @@ def test_no_address_is_said_with_the_mend() -> None:
 
 def test_the_stand_in_of_the_environment_is_said_and_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOOOPY_STAND_IN", "1")
-    told = "– stand-in   LOOOPY_STAND_IN=1, so looopy's stand-in answers in place of each model that an agent is given by its name; unset it for real ones"
+    told = "– stand-in   LOOOPY_STAND_IN=1, so looopy's stand-in answers in place of each model that is given by its name; unset it for real ones"
 
     assert diagnosis() == (0, [told])
     with ScriptedServer().running() as url:

@@ -164,7 +164,7 @@ AgentLoop(llm_provider="claude-haiku-4-5")
     )
     assert shown.stdout.splitlines() == [
         "made",
-        "LOOOPY_STAND_IN=1: looopy's stand-in, which is no language model, answers in place of each model that an agent is given by its name; unset it for real ones",
+        "LOOOPY_STAND_IN=1: looopy's stand-in, which is no language model, answers in place of each model that is given by its name; unset it for real ones",
     ]
 
 
