@@ -58,13 +58,13 @@ class Events(AsyncIterator[Event]):
             self._subscription = self._source.subscribe(letters.receive, letters.end, letters.end)
         while not letters.unread:
             if letters.ended:
-                self._leave()  # also after an error, which would else keep this reader, and the run, until it is collected
+                self.leave()  # also after an error, which would else keep this reader, and the run, until it is collected
                 error, letters.error = letters.error, None
                 raise error or StopAsyncIteration
             try:
                 await letters.arrival()
             except BaseException:
-                self._leave()  # cancelled here it is over, as a generator would be: the traceback may keep this reader for long
+                self.leave()  # cancelled here it is over, as a generator would be: the traceback may keep this reader for long
                 raise
         event = letters.take()
         letters.make_room()
@@ -72,12 +72,13 @@ class Events(AsyncIterator[Event]):
 
     async def aclose(self) -> None:
         """Leave now."""
-        self._leave()
+        self.leave()
 
     def __del__(self) -> None:
-        self._leave()
+        self.leave()
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Leave now, from any thread."""
         self._letters.ended = True
         if self._subscription is not None:
             self._letters.unread.clear()

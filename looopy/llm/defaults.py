@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PREFIXES = ("LOOOPY_", "LITELLM_", "OPENAI_")
+_NAMES = (
+    "LITELLM_URL",
+    "LITELLM_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+    "LOOOPY_STAND_IN",
+    "LOOOPY_EMBEDDING_MODEL",
+)
 _ROOM = (
     64  # what is made for more names, or more environments, takes the place of what was not used the longest
 )
@@ -34,15 +42,21 @@ class _Shared:
 
     def get(self, key: tuple[Hashable, ...], make: Callable[[], T]) -> T:
         """The value for a key in this environment, made at the first time; what raises is not kept."""
-        settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_PREFIXES)))
+        whole = (key, _environment())
         with self._lock:
-            whole = (key, settings)
             if whole not in self._made:
                 self._made[whole] = make()
             self._made.move_to_end(whole)
             if len(self._made) > _ROOM:
                 self._made.popitem(last=False)
             return self._made[whole]  # pyright: ignore[reportReturnType]  # the key says what was made
+
+
+def _environment() -> Hashable:
+    """What the environment says; with a settings file any key may be there, and to look through all variables takes a while."""
+    if os.environ.get("LOOOPY_SETTINGS"):
+        return tuple(sorted(item for item in os.environ.items() if item[0].startswith(_PREFIXES)))
+    return tuple(map(os.environ.get, _NAMES))
 
 
 _shared = _Shared()

@@ -214,8 +214,12 @@ class _Pieces(AsyncIterator[T], Generic[T]):
 
     async def aclose(self) -> None:
         """Leave now."""
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave now, from any thread."""
         self._over = True
-        await self._events.aclose()
+        self._events.leave()
 
 
 _END = object()
@@ -226,12 +230,17 @@ def _pulled(pieces: _Pieces[str]) -> Iterator[str]:
     loop = background_loop()
     try:
         while True:
-            piece = asyncio.run_coroutine_threadsafe(_next(pieces), loop).result()
+            coming = asyncio.run_coroutine_threadsafe(_next(pieces), loop)
+            try:
+                piece = coming.result()
+            finally:
+                coming.cancel()  # after Ctrl-C nobody waits for it any more; one that is done stays as it is
             if piece is _END:
                 return
             yield cast("str", piece)
     finally:
-        asyncio.run_coroutine_threadsafe(pieces.aclose(), loop).result()
+        # Not awaited on the loop: this may be the garbage collector, on the loop's own thread.
+        pieces.leave()
 
 
 async def _next(pieces: _Pieces[str]) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 
 import pytest
@@ -131,6 +132,22 @@ def test_so_does_leaving_an_ordinary_for(at_proxy):
     for piece in llm.stream("Hi", model="gpt-4o-mini"):
         assert piece == "Hel"
         break
+
+    asyncio.run(server.hung_up())
+
+
+def test_so_does_an_interrupt_while_an_ordinary_for_waits(at_proxy):
+    server = at_proxy(ScriptedServer(says("Hel") + stalls()))
+
+    def interrupt() -> None:
+        asyncio.run(server.asked())
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    pieces = iter(llm.stream("Hi", model="gpt-4o-mini"))
+    assert next(pieces) == "Hel"
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        next(pieces)
 
     asyncio.run(server.hung_up())
 

@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 
-import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,7 +202,3 @@ def test_no_object_of_the_program_is_within_a_templates_reach():
     )
 
     assert seen == 'who={"name":"Ann"};type={"number":"1","items":[]};day=2026-01-31;'
-
-
-def test_jinja_is_one_whose_sandbox_holds():
-    assert tuple(map(int, jinja2.__version__.split(".")[:3])) >= (3, 1, 6)
