@@ -61,7 +61,8 @@ class RunResult(Generic[Out_co]):
     Attributes:
         output: the answer: its text, or a value of the `output_type`. Where there is none yet, because the run waits or ended early, the text so far.
         status: "completed", "failed", "canceled" or "input-required".
-        messages: the conversation, without the system prompt; a model can go on from it, unless it waits for an answer.
+        messages: the conversation, without the system prompt; a model can go on from it. Where the run waits, `Message.tool(…)` of each call that is not
+            answered must be added before.
         usage: tokens of all model calls.
         cost: US dollars, of the calls whose price is known; None while none is.
         iterations: model calls made.
@@ -288,7 +289,7 @@ class Run(OnLoop[Event], Generic[Out_co]):
         return RunResult(
             output=cast("Out_co", state.output if answer is None else answer.value),
             status=state.status.state,
-            messages=state.messages,
+            messages=(*state.messages, *_answered(state)),
             usage=state.usage,
             cost=state.cost,
             iterations=state.iteration,
@@ -441,6 +442,15 @@ class Run(OnLoop[Event], Generic[Out_co]):
         loop.call_exception_handler(
             {"message": f"a subscriber of {self!r} raised; the run goes on", "exception": error}
         )
+
+
+def _answered(state: LoopState) -> tuple[Message, ...]:
+    """What tools gave in an answer of the model that others still wait in; the state has it apart until all are there."""
+    return tuple(
+        Message.tool(state.answers[call.id], tool_call_id=call.id)
+        for call in state.pending
+        if call.id in state.answers
+    )
 
 
 def _raise(error: BaseException) -> None:

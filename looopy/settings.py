@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
 from looopy import misfits
 from looopy.arguments import stand_in_for
@@ -69,8 +69,12 @@ _Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
 
 
 def _listed(value: Any) -> Any:
-    """A list as a variable of the environment holds one: separated by commas."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    """A list as a variable of the environment holds one: separated by commas, or as JSON."""
+    if not isinstance(value, str):
+        return value
+    if value.strip().startswith("["):
+        return from_json(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 class _Table(BaseModel):

@@ -257,6 +257,16 @@ def test_the_environment_wins_over_the_file(written, monkeypatch):
     assert settings.embedding.model_dump() == {"model": "text-embedding-3-large", "dimensions": 8}
 
 
+def test_a_list_in_the_environment_may_be_json(written, monkeypatch):
+    monkeypatch.setenv("LOOOPY_FALLBACKS", '["a", "b"]')
+    assert Settings.load(written(URL)).fallbacks == ("a", "b")
+    monkeypatch.setenv("LOOOPY_FALLBACKS", '["a"')
+    with pytest.raises(
+        ConfigurationError, match="LOOOPY_FALLBACKS: fallbacks: Value error, EOF while parsing a list"
+    ):
+        Settings.load(written(URL))
+
+
 def test_no_secret_is_shown(written, monkeypatch):
     settings = Settings.load(
         written('url = "http://me:hidden1@localhost:4000"\nmodel = "x"\napi_key = "sk-hidden2"')

@@ -111,11 +111,10 @@ class LLMFunction(Generic[P, R_co, X_co]):
 
         def only() -> None: ...
 
-        only.__annotations__ = {"return": function.__annotations__["return"]}
         try:
-            found = typing.get_type_hints(only, getattr(function, "__globals__", None), include_extras=True)[
-                "return"
-            ]
+            only.__annotations__ = {"return": function.__annotations__["return"]}
+            space = getattr(function, "__globals__", None)
+            found = typing.get_type_hints(only, space, include_extras=True)["return"]
         except Exception as error:  # noqa: BLE001  an annotation may hold any expression
             raise self._wrong(
                 f"returns a type that cannot be found ({words(error)}): define it at the module's level"

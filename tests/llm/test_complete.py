@@ -174,6 +174,18 @@ def test_a_call_of_a_tool_that_the_caller_runs_comes_back_and_its_answer_is_the_
     )
 
 
+def test_functions_that_are_called_beside_such_a_tool_have_run_and_their_answers_are_there():
+    model = ScriptedModel(calls("get_weather", place="Oslo") + calls("add", a=1, b=2), says("4 °C, and 3."))
+
+    asked = llm.complete("Oslo, and 1 + 2?", provider=model, tools=[add, WEATHER]).result(5)
+    weather, sum_ = asked.messages[1].tool_calls
+    assert asked.messages[2:] == (Message.tool("3", tool_call_id=sum_.id),)
+
+    told = [*asked.messages, Message.tool("4", tool_call_id=weather.id)]
+    assert llm.complete(told, provider=model, tools=[add, WEATHER]).result(5).output == "4 °C, and 3."
+    assert model.requests[1].messages == tuple(told)
+
+
 def test_a_tool_that_had_nothing_to_say_may_be_the_last_message():
     model = ScriptedModel(says("Done."))
     chat = [{"role": "user", "content": "Go on"}, {"role": "tool", "content": "", "tool_call_id": "1"}]

@@ -52,7 +52,10 @@ async def test_a_tool_that_the_caller_runs_comes_back_and_its_answer_goes_to_the
 ) -> None:
     played = upstream.play("one-tool")
     stream = llm.stream(
-        [{"role": "user", "content": played.prompt}],
+        [
+            {"role": "system", "content": "You speak English."},
+            {"role": "user", "content": played.prompt},
+        ],
         system="You are brief.",
         model=model,
         tools=[WEATHER],
@@ -76,7 +79,11 @@ async def test_a_tool_that_the_caller_runs_comes_back_and_its_answer_goes_to_the
     answered = await within(llm.complete(told, model=model, tools=[WEATHER]))
     assert (answered.output, answered.status) == ("It is 4 degrees in Oslo.", "completed")
     assert answered.cost is not None
-    assert "99" in str(played.requests[0].body)
+    for request in played.requests:
+        told_to_the_model = str(request.body)
+        assert [
+            said for said in ("You are brief.", "You speak English.", "99") if said not in told_to_the_model
+        ] == ([] if request is played.requests[0] else ["You are brief.", "99"])
 
 
 @on_each_route
