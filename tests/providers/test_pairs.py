@@ -156,6 +156,42 @@ async def _twice(nested: LLMProvider, servers: list[ScriptedServer]) -> list[tup
     return came
 
 
+@pytest.mark.parametrize(("outer", "inner"), PAIRS, ids=[f"{outer} around {inner}" for outer, inner in PAIRS])
+def test_whoever_leaves_whatever_is_around_whatever_hears_and_pays_no_more(outer: str, inner: str) -> None:
+    for name, seconds in LEAVING:
+        servers = [
+            ScriptedServer(*answers, otherwise=lambda _: waits(1) + says("Fi", "ne.", every=1))
+            for answers in ((waits(0.5) + (FAULTS[name].answer or says()),), (), ())
+        ]
+        a, b, c = (proxy(server, model, timeout=9.0) for server, model in zip(servers, "abc", strict=True))
+        nested = WRAPPERS[outer](WRAPPERS[inner](a, b), c)
+
+        async def leave(
+            nested: LLMProvider = nested, servers: list[ScriptedServer] = servers, seconds: float = seconds
+        ) -> None:
+            heard: list[object] = []
+            over = nested.call(HI).subscribe(heard.append, heard.append, lambda: heard.append("over"))
+            await asyncio.sleep(seconds)
+            over.dispose()
+            await asyncio.sleep(0)
+            before = len(heard), sum(len(server.requests) for server in servers)
+            await asyncio.sleep(1_000)
+            assert before == (len(heard), sum(len(server.requests) for server in servers))
+
+        run_virtual(leave())
+        assert [server.open_connections for server in servers] == [0, 0, 0], (name, seconds)
+
+
+LEAVING = (
+    ("429 seconds", 0.0),
+    ("cut in mid-stream", 0.25),
+    ("429 seconds", 0.75),
+    ("cut in mid-stream", 1.75),
+    ("stall before the first piece", 2.75),
+)
+"""What goes wrong, and after how many seconds somebody leaves: at once, before the head, in a wait, in an answer, beside one that stalls."""
+
+
 # ------------------------------------------------------------------------------------------------------------- some pairs, by name
 
 
