@@ -338,6 +338,14 @@ def test_threads_share_a_meter_without_a_loss():
     assert (meter.tokens, meter.cost) == (20_000, 10_000)
 
 
+def test_a_meter_that_is_corrected_below_nothing_is_at_nothing():
+    meter = Meter()
+
+    assert meter.add(2, 0.5) == (2, 0.5)
+    assert meter.add(-3, -0.5) == (0, 0)
+    assert (meter.tokens, meter.cost) == (0, 0)
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.none() | st.integers(0, 200), st.booleans()), max_size=8))
 def test_a_meter_is_never_below_nothing_and_never_loses_a_call(script: list[tuple[int, int | None, bool]]):
     answers = [
