@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
@@ -25,6 +25,22 @@ def changed(value: T, /, **changes: object) -> T:
     for name, field in changes.items():
         object.__setattr__(twin, name, field)
     return twin
+
+
+def copies(value: T, name: str, each: Iterable[object], /) -> list[T]:
+    """Copies that differ in one field, for many of them at once: at a third of the price again."""
+    kind = type(value)
+    read, writers = _fields_of(kind)
+    same = list(zip(writers, read(value), strict=True))
+    write_own = getattr(kind, name).__set__
+    found: list[T] = []
+    for own in each:
+        twin = object.__new__(kind)
+        for write, field in same:
+            write(twin, field)
+        write_own(twin, own)
+        found.append(twin)
+    return found
 
 
 @cache
