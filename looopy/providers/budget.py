@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -13,61 +12,14 @@ from reactivex import Observable, abc
 
 from looopy.errors import BudgetExceeded, ConfigurationError, ModelTimeout
 from looopy.events import ContentReset, LLMEvent, LLMResponse, LLMRetry
-from looopy.messages import JSON, Usage
+from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.estimates import input_tokens, tokens_of
+from looopy.providers.meter import Meter, Tab
 from looopy.providers.requests import Hearer, Passage, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
-
-
-class Meter:
-    """What was used: the memory of a `Budget`. One for a run, a session, a user, a process: whoever shares it shares the budget. For any thread.
-
-    It counts what models report; of calls under way, and of those that were cut, what their pieces let expect.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tokens = 0.0
-        self._cost = 0.0
-        self._paid: dict[str, tuple[int, float]] = {}
-
-    def __repr__(self) -> str:
-        return f"Meter(tokens={self.tokens}, cost={self.cost:.6f})"
-
-    @property
-    def tokens(self) -> int:
-        """Input and output."""
-        return math.ceil(self._tokens)
-
-    @property
-    def cost(self) -> float:
-        """US dollars, as far as the prices are known."""
-        return self._cost
-
-    def add(self, tokens: float, cost: float) -> tuple[float, float]:
-        """Count some more; some less where it is negative, to correct what was counted before. Gives what that makes in all."""
-        with self._lock:
-            total, paid = self._tokens + tokens, self._cost + cost
-            if (
-                total < 0.0 or paid < 0.0
-            ):  # rounding must leave no less than nothing where an estimate is taken back
-                total, paid = max(0.0, total), max(0.0, paid)
-            self._tokens, self._cost = total, paid
-            return total, paid
-
-    def learn(self, model: str, usage: Usage, cost: float) -> None:
-        """Take note of what a model cost, for estimates."""
-        with self._lock:
-            tokens, paid = self._paid.get(model, (0, 0.0))
-            self._paid[model] = (tokens + usage.total_tokens, paid + cost)
-
-    def price(self, model: str) -> float:
-        """US dollars a token of a model, on the average of what was reported so far; 0 where nothing was."""
-        tokens, paid = self._paid.get(model, (0, 0.0))
-        return paid / tokens if tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +105,14 @@ class _Bill(Passage):
 
     __slots__ = (
         "_budget",
-        "_cost",
         "_heard",
         "_input",
         "_input_price",
         "_meter",
         "_model",
-        "_most_cost",
-        "_most_tokens",
-        "_output_price",
         "_over",
         "_request",
-        "_tokens",
+        "_tab",
     )
 
     def __init__(
@@ -174,60 +122,68 @@ class _Bill(Passage):
         self._budget = budget
         self._request = request
         self._meter = budget.meter
-        self._most_tokens = math.inf if budget.tokens is None else budget.tokens
-        self._most_cost = math.inf if budget.cost is None else budget.cost
         self._model = request.model or budget.model
         known = budget.meter.price(self._model)
         self._input_price = known if budget.input_price is None else budget.input_price
-        self._output_price = known if budget.output_price is None else budget.output_price
         self._input = input_tokens(request)
-        self._tokens = 0.0  # counted for the request under way; of those before it the meter alone knows
-        self._cost = 0.0
+        self._tab = Tab(
+            known if budget.output_price is None else budget.output_price,
+            math.inf if budget.tokens is None else budget.tokens,
+            math.inf if budget.cost is None else budget.cost,
+        )
         self._heard = False
         self._over = False  # nothing more is counted: it was answered, or cut
 
     def begin(self) -> None:
         """Ask, unless there is nothing left to spend, or too little for the question."""
         total, paid = self._meter.add(0.0, 0.0)
-        if total >= self._most_tokens or paid >= self._most_cost:
+        if total >= self._tab.most_tokens or paid >= self._tab.most_cost:
             self.end(self._spent(total, paid))
             return
-        spent = self._count(self._input, self._input * self._input_price)
+        spent = self._count_question()
         if spent is None:
             self.ask(self, lambda: asked(self._budget.provider, self._request))
         else:
             self._settle(0.0, 0.0)
             self.end(spent)
 
+    def dispose(self) -> None:
+        """Close it: what was heard of it is counted."""
+        super().dispose()
+        if self._tab.ahead:
+            self._meter.count(self._tab)
+
     def text(self, event: Any, /) -> None:
-        """Count a piece of text and show it; where that was too much, cut the call. All in one place, since there are thousands of them."""
+        """Count a piece of text and show it; where that was too much, cut the call."""
         if self._over:  # a provider that goes on after it was cut
             return
-        tokens = tokens_of(event.delta)
-        cost = tokens * self._output_price
+        tab = self._tab
+        tab.ahead += tokens_of(event.delta)
         self._heard = True
-        self._tokens += tokens
-        self._cost += cost
-        total, paid = self._meter.add(tokens, cost)
+        if tab.ahead <= tab.free:
+            self.below.text(event)
+            return
+        spent = self._count()
         self.below.text(event)
-        if total > self._most_tokens or paid > self._most_cost:
-            self._cut(self._spent(total, paid))
+        if spent is not None:
+            self._cut(spent)
 
     def other(self, event: LLMEvent, /) -> None:
         """Count what another event stands for and show it; where that was too much, cut the call."""
         if self._over:
             return
+        spent = None
         match event:
             case LLMResponse():
-                spent = self._answered(event)
+                self._answered(event)
             case LLMRetry():
                 spent = self._asked_again()
             case ContentReset():
-                spent = None
+                pass
             case _:
+                self._tab.ahead += tokens_of(event.delta)
                 self._heard = True
-                tokens = tokens_of(event.delta)
-                spent = self._count(tokens, tokens * self._output_price)
+                spent = self._count()
         self.below.other(event)
         if spent is not None:
             self._cut(spent)
@@ -247,9 +203,10 @@ class _Bill(Passage):
         """Another request: what the last one said is paid for, and its figures will not come."""
         if not self._heard:
             return None
-        self._tokens = self._cost = 0.0
+        self._meter.count(self._tab)
+        self._tab.tokens = self._tab.cost = 0.0
         self._heard = False
-        return self._count(self._input, self._input * self._input_price)
+        return self._count_question()
 
     def _answered(self, response: LLMResponse) -> None:
         usage, cost = response.usage, response.cost
@@ -259,22 +216,21 @@ class _Bill(Passage):
         if usage is not None and cost is not None:
             self._meter.learn(self._model, usage, cost)
         if usage is not None and cost is None:
-            cost = usage.input_tokens * self._input_price + usage.output_tokens * self._output_price
-        self._settle(
-            self._tokens if usage is None else usage.total_tokens, self._cost if cost is None else cost
-        )
+            cost = usage.input_tokens * self._input_price + usage.output_tokens * self._tab.price
+        self._settle(None if usage is None else usage.total_tokens, cost)
 
-    def _settle(self, tokens: float, cost: float) -> None:
+    def _settle(self, tokens: float | None, cost: float | None) -> None:
         """The call cost this, whatever was estimated."""
-        self._meter.add(tokens - self._tokens, cost - self._cost)
+        self._meter.settle(self._tab, tokens, cost)
         self._over = True
 
-    def _count(self, tokens: float, cost: float) -> BudgetExceeded | None:
-        """Count some more; an error where that is more than there is."""
-        self._tokens += tokens
-        self._cost += cost
-        total, paid = self._meter.add(tokens, cost)
-        if total > self._most_tokens or paid > self._most_cost:
+    def _count_question(self) -> BudgetExceeded | None:
+        return self._count(self._input, self._input * self._input_price)
+
+    def _count(self, tokens: float = 0.0, cost: float = 0.0) -> BudgetExceeded | None:
+        """Count what was heard, and some more; an error where that is more than there is."""
+        total, paid = self._meter.count(self._tab, tokens, cost)
+        if total > self._tab.most_tokens or paid > self._tab.most_cost:
             return self._spent(total, paid)
         return None
 
