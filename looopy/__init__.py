@@ -54,7 +54,7 @@ from looopy.setup import Limits
 from looopy.stores.memory import InMemoryArtifactStore, InMemoryStateStore
 
 if TYPE_CHECKING:
-    from looopy.providers.budget import Budget, Meter
+    from looopy.providers.budget import Budget
     from looopy.providers.cache import Cache
     from looopy.providers.capabilities import Capabilities
     from looopy.providers.catalogue import Tokens
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from looopy.providers.litellm import LiteLLMProvider, Timeouts
     from looopy.providers.load_balance import LoadBalance
     from looopy.providers.local_proxy import LocalProxy
+    from looopy.providers.meter import Meter
     from looopy.providers.presets import LiteLLM
     from looopy.providers.prices import Prices, cost_of
     from looopy.providers.rate_limit import RateLimit
@@ -93,7 +94,7 @@ _AT_FIRST_USE = {
     "LoadBalance": "looopy.providers.load_balance",
     "LocalProxy": "looopy.providers.local_proxy",
     "MemoryCache": "looopy.stores.answers",
-    "Meter": "looopy.providers.budget",
+    "Meter": "looopy.providers.meter",
     "Prices": "looopy.providers.prices",
     "RateLimit": "looopy.providers.rate_limit",
     "RedisCache": "looopy.stores.answers",

@@ -9,7 +9,7 @@ Order within a run: `task` first, `status-update` (working) second, exactly one 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, cast
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, c
 from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
 from looopy.errors import LooopyError, UnknownEvent, words
+from looopy.frozen import changed
 from looopy.messages import JSON, FinishReason, Message, Part, ToolCall, Usage, jsonable, whole
 
 if TYPE_CHECKING:
@@ -411,20 +412,13 @@ def stamp(event: E, *, task_id: str, context_id: str, seq: int, timestamp: datet
     A blank event is filled in, since nobody else holds it; one that was stamped before (replayed from a cache, say) is copied.
     """
     if event.seq:
-        event = _copy(event)
+        event = changed(event)
     write = object.__setattr__
     write(event, "task_id", task_id)
     write(event, "context_id", context_id)
     write(event, "seq", seq)
     write(event, "timestamp", timestamp)
     return event
-
-
-def _copy(event: E) -> E:
-    blank = object.__new__(type(event))
-    for piece in fields(event):
-        object.__setattr__(blank, piece.name, getattr(event, piece.name))
-    return blank
 
 
 @cache

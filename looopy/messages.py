@@ -90,10 +90,13 @@ def digest(value: object) -> bytes:
         TypeError: as `jsonable`.
     """
     try:
-        text = json.dumps(value, sort_keys=True)
+        text = _sorted(value)
     except (TypeError, ValueError, RecursionError):
-        text = json.dumps(jsonable(value), sort_keys=True)
+        text = _sorted(jsonable(value))
     return sha256(text.encode()).digest()
+
+
+_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 def whole(text: str) -> str:

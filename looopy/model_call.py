@@ -9,7 +9,8 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from functools import cache
+from typing import Any
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -145,9 +146,9 @@ def asked(provider: LLMProvider, request: LLMRequest) -> Observable[LLMEvent]:
     Raises:
         ConfigurationError: it is none; mostly `call` is an `async def`.
     """
-    given = cast("Any", provider.call(request))
-    if isinstance(given, Observable):
-        return cast("Observable[LLMEvent]", given)
+    given: object = provider.call(request)
+    if _is_stream(type(given)):
+        return given
     if inspect.iscoroutine(given):
         given.close()  # else Python warns, at another place
     raise ConfigurationError(
@@ -155,6 +156,12 @@ def asked(provider: LLMProvider, request: LLMRequest) -> Observable[LLMEvent]:
         "not `async def`, that returns a stream of deltas with an LLMResponse at its end",
         argument="llm_provider",
     )
+
+
+@cache
+def _is_stream(kind: type[Any]) -> bool:
+    """`issubclass` of an abstract class is dear, and asked by every wrapper at every call."""
+    return issubclass(kind, Observable)
 
 
 def _name(provider: LLMProvider) -> str:

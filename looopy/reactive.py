@@ -68,6 +68,19 @@ gate: ContextVar[Gate | None] = ContextVar("looopy_gate", default=None)
 """The gate over the sources that are subscribed in this context."""
 
 
+class Direct(Observable[T]):
+    """An Observable that keeps Rx's promises by itself: it stops at its end, and when it is disposed of.
+
+    So an observer may be handed to it as it is (`attach`), where `subscribe` would wrap it.
+    """
+
+    def attach(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        """Subscribe an observer that keeps itself from hearing more once it has disposed."""
+        return self._subscribe_core(observer, scheduler)
+
+
 class _Source(Generic[T]):
     """One subscription's task. Disposing cancels it; while it is showing an item it is only told to stop, so that a pending cancel never
     strikes in the middle of closing a connection.
@@ -150,6 +163,8 @@ class _Pump(_Source[T]):
                 except Exception as error:  # noqa: BLE001  a stream's failure is a value
                     failure = error
                     break
+                if self._stopped:  # by another thread, in this moment
+                    break
                 self._showing = True
                 self._observer.on_next(item)
                 self._showing = False
@@ -186,18 +201,18 @@ class _Once(_Source[T]):
             self._complete()
 
 
-def from_aiter(factory: Callable[[], AsyncIterator[T]]) -> Observable[T]:
+def from_aiter(factory: Callable[[], AsyncIterator[T]]) -> Direct[T]:
     """An Observable over an async iterator, cold: each subscription runs a fresh one in a task of its own.
 
     It returns to the event loop after the first item and every 64, and before each item waits at the context's `gate`. Disposing cancels
     the task, from any thread, and closes the iterator, so that its `finally` blocks run.
     """
-    return Observable(lambda observer, _=None: cast("abc.DisposableBase", _Pump(observer, factory)))
+    return Direct(lambda observer, _=None: cast("abc.DisposableBase", _Pump(observer, factory)))
 
 
-def from_awaitable(factory: Callable[[], Awaitable[T]]) -> Observable[T]:
+def from_awaitable(factory: Callable[[], Awaitable[T]]) -> Direct[T]:
     """An Observable of one item, cold: each subscription awaits a fresh awaitable in a task of its own; disposing cancels it."""
-    return Observable(lambda observer, _=None: cast("abc.DisposableBase", _Once(observer, factory)))
+    return Direct(lambda observer, _=None: cast("abc.DisposableBase", _Once(observer, factory)))
 
 
 # ------------------------------------------------------------------------------------------------------------------ the state loop

@@ -79,9 +79,11 @@ def on_loop(
             raise
 
 
-def after(seconds: float, action: Callable[[], object]) -> Callable[[], None]:
+def after(
+    seconds: float, action: Callable[[], object], *, context: Context | None = None
+) -> Callable[[], None]:
     """Run an action on this thread's loop after some seconds, by the loop's clock; the returned function calls it off."""
-    return asyncio.get_running_loop().call_later(seconds, action).cancel
+    return asyncio.get_running_loop().call_later(seconds, action, context=context).cancel
 
 
 def now() -> float:

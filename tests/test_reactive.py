@@ -332,6 +332,22 @@ def count_to(limit: int) -> Observable[int]:
     )
 
 
+async def test_an_item_that_comes_in_the_moment_in_which_another_thread_leaves_is_not_shown() -> None:
+    seen: list[int] = []
+
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        leaving = threading.Thread(target=subscription.dispose)
+        leaving.start()
+        leaving.join(5)
+        yield 2
+
+    subscription = from_aiter(items).attach(rx.Observer[int](seen.append))
+    await turns(9)
+
+    assert seen == [1]
+
+
 async def test_iterate_folds_each_event_and_shows_it_prepared() -> None:
     assert await count_to(4).pipe(ops.to_list()) == [0, 10, 20, 30]
 

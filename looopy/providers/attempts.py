@@ -7,43 +7,45 @@ counted on here, so that any nesting of them tells one story. What was shown is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable
 from reactivex.internal import noop
 
 from looopy import threads
 from looopy.events import ContentDelta, ContentReset, Failure, LLMEvent, LLMResponse, LLMRetry, ThoughtDelta
-from looopy.providers.requests import Request, Requests, Subscriber
+from looopy.frozen import changed
+from looopy.providers.requests import Hearer, Patient, Request, Requests
 
 
 class Shown:
-    """The pieces of a model call that its subscriber has.
+    """What the subscriber of a model call has of it; true when that is anything.
 
     Attributes:
-        text: of the answer.
-        thoughts: of the reasoning.
+        text: the pieces of the answer, where they are remembered.
+        thoughts: those of the reasoning, where they are remembered.
         calls: whether a tool call has begun.
     """
 
-    __slots__ = ("calls", "text", "thoughts")
+    __slots__ = ("any", "calls", "text", "thoughts")
 
     def __init__(self) -> None:
-        self.text: list[str] = []
-        self.thoughts: list[str] = []
-        self.calls = False
+        self.forget()
 
     def __bool__(self) -> bool:
-        return bool(self.text or self.thoughts or self.calls)
+        return self.any
 
     def forget(self) -> None:
         """All was taken back."""
-        self.text.clear()
-        self.thoughts.clear()
-        self.calls = False
+        self.text: list[str] = []
+        self.thoughts: list[str] = []
+        self.any = self.calls = False
+
+
+NOTHING = Shown()
+"""What was shown before the first attempt."""
 
 
 def _as_it_is(response: LLMResponse, _: Shown) -> LLMResponse:
@@ -61,6 +63,7 @@ class Attempt:
         seconds: how long to wait before it.
         over: whether the answer starts over: what was shown is taken back.
         hold: whether its pieces are held back until its answer is taken.
+        remember: whether the text that is shown of it is remembered.
     """
 
     begin: Callable[[], Observable[LLMEvent]]
@@ -69,6 +72,7 @@ class Attempt:
     seconds: float = 0.0
     over: bool = False
     hold: bool = False
+    remember: bool = False
 
 
 Then: TypeAlias = Callable[[Exception, Shown], "Attempt | Exception"]
@@ -81,47 +85,51 @@ def attempts(plan: Callable[[], tuple[Attempt, Then]]) -> Observable[LLMEvent]:
     Args:
         plan: the first attempt, and what follows a failure; asked for at each subscription, so that what it remembers is that subscription's.
     """
-
-    def subscribe(subscriber: Subscriber) -> abc.DisposableBase:
-        try:
-            first, then = plan()
-        except Exception as error:  # noqa: BLE001  of a function that the user gave
-            subscriber.end(error)
-            return Disposable()
-        attempts = _Attempts(subscriber, then)
-        attempts.begin(first)
-        return attempts
-
-    return Requests(subscribe)
+    return Requests(partial(_Attempts, plan))
 
 
-class _Attempts(abc.DisposableBase):
+class _Attempts(Patient):
     """One subscriber, and what it was shown."""
 
-    __slots__ = ("_answered", "_call_off", "_failed", "_running", "_then", "shown", "subscriber")
+    __slots__ = ("_answered", "_call_off", "_failed", "_plan", "_running", "_then", "shown")
+    _then: Then
 
-    def __init__(self, subscriber: Subscriber, then: Then) -> None:
-        self.subscriber = subscriber
+    def __init__(
+        self,
+        plan: Callable[[], tuple[Attempt, Then]],
+        below: Hearer,
+        scheduler: abc.SchedulerBase | None,
+    ) -> None:
+        super().__init__(below, scheduler)
         self.shown = Shown()
-        self._then = then
+        self._plan = plan
         self._call_off: Callable[[], None] | None = None
         self._running: _Running | None = None
         self._failed = 0  # requests before the one that runs
         self._answered = False
 
-    def begin(self, attempt: Attempt) -> None:
+    def begin(self) -> None:
+        """Make the first request."""
+        try:
+            first, self._then = self._plan()
+        except Exception as error:  # noqa: BLE001  of a function that the user gave
+            self.end(error)
+        else:
+            self.attempt(first)
+
+    def attempt(self, attempt: Attempt) -> None:
         """Make a request, unless nobody listens any more."""
         running = self._running = _Running(self, attempt, self._failed)
-        if not self.subscriber.left:  # only now: whoever leaves while this is read closes what runs
-            self.subscriber.ask(running, attempt.begin)
+        if not self.left:  # only now: whoever leaves while this is read closes what runs
+            self.ask(running, attempt.begin)
 
     def dispose(self) -> None:
         """Close the request, or wait no longer for the next."""
-        self.subscriber.leave()
+        self.leave()
         if self._running is not None:
             self._running.close()
         if self._call_off is not None:
-            threads.on_loop(self.subscriber.loop, self._call_off)
+            threads.on_loop(self.loop, self._call_off)
 
     def answered(self, running: _Running, response: LLMResponse) -> None:
         """A request has its answer; it may not do."""
@@ -132,21 +140,19 @@ class _Attempts(abc.DisposableBase):
             return
         self._answered = True
         for piece in running.held:
-            self.subscriber.show(piece)
-        self.subscriber.show(
-            replace(taken, attempts=taken.attempts + self._failed) if self._failed else taken
-        )
+            (self.below.text if type(piece) is ContentDelta else self.below.other)(piece)
+        self.below.other(changed(taken, attempts=taken.attempts + self._failed) if self._failed else taken)
 
     def completed(self, running: _Running) -> None:
         """A request is over."""
         if running is self._running:  # else its answer would not do, and it has not heard of that yet
             self._running = None
             running.close()
-            self.subscriber.end()
+            self.end()
 
     def failed(self, running: _Running, error: Exception) -> None:
         """A request failed: make the next one, or pass the error on."""
-        if running is not self._running or self.subscriber.left:
+        if running is not self._running or self.left:
             return
         self._running = None
         running.close()
@@ -155,7 +161,7 @@ class _Attempts(abc.DisposableBase):
         except Exception as bug:  # noqa: BLE001  of a function that the user gave
             following = bug
         if isinstance(following, Exception):
-            self.subscriber.end(following)
+            self.end(following)
             return
         self._failed += 1 + running.inner
         told = LLMRetry(
@@ -165,16 +171,16 @@ class _Attempts(abc.DisposableBase):
             model=running.attempt.model,
             next_model=following.model,
         )
-        self.subscriber.show(told)
+        self.below.other(told)
         if following.over:
             self.shown.forget()
-            self.subscriber.show(ContentReset())
+            self.below.other(ContentReset())
         # By a timer also where there is nothing to wait for: a thousand failures at once must not be a thousand calls deep.
-        threads.on_loop(self.subscriber.loop, partial(self._wait, following))
+        threads.on_loop(self.loop, partial(self._wait, following))
 
     def _wait(self, attempt: Attempt) -> None:
-        if not self.subscriber.left:
-            self._call_off = threads.after(attempt.seconds, partial(self.begin, attempt))
+        if not self.left:
+            self._call_off = self.later(attempt.seconds, partial(self.attempt, attempt))
 
 
 class _Running(Request):
@@ -185,52 +191,66 @@ class _Running(Request):
         held: pieces that are held back.
     """
 
-    __slots__ = ("_attempts", "_before", "_show", "_shown", "_text", "attempt", "held", "inner")
+    __slots__ = ("_attempts", "_before", "attempt", "held", "inner", "text")
 
     def __init__(self, attempts: _Attempts, attempt: Attempt, before: int) -> None:
         super().__init__()
         self.attempt = attempt
         self.inner = 0
         self.held: list[LLMEvent] = []
+        self.text = self._first
         self._attempts = attempts
         self._before = before
-        self._shown = attempts.shown
-        self._text = None if attempt.hold else attempts.shown.text.append
-        self._show = attempts.subscriber.show
 
     def close(self) -> None:
         """End it, and show nothing more of it."""
-        self._show = noop
+        self.text = noop
         super().close()
 
-    def on_next(self, event: LLMEvent) -> None:
-        """Show a piece, and remember that it was."""
-        if (
-            isinstance(event, ContentDelta) and self._text is not None
-        ):  # first, since there are thousands of them
-            self._text(event.delta)
-            self._show(event)
+    def other(self, event: LLMEvent, /) -> None:
+        """Show what is no text, and remember that it was."""
+        if self.closed:
             return
+        shown, hold = self._attempts.shown, self.attempt.hold
         match event:
             case LLMResponse():
                 self._attempts.answered(self, event)
                 return
             case LLMRetry():
                 self.inner += 1
-                event = replace(event, attempt=event.attempt + self._before)
-            case ContentReset() if self.attempt.hold:
+                event = changed(event, attempt=event.attempt + self._before)
+            case ContentReset() if hold:
                 self.held.clear()
                 return
             case ContentReset():
-                self._shown.forget()
-            case _ if self.attempt.hold:
+                shown.forget()
+                self.text = self._first
+            case _ if hold:
                 self.held.append(event)
                 return
             case ThoughtDelta(delta=delta):
-                self._shown.thoughts.append(delta)
+                shown.any = True
+                if self.attempt.remember:
+                    shown.thoughts.append(delta)
             case _:
-                self._shown.calls = True
-        self._show(event)
+                shown.any = shown.calls = True
+        self._attempts.below.other(event)
+
+    def _first(self, event: LLMEvent, /) -> None:
+        """Show a piece of text, and remember that it was; the next one need not come by here, unless it is itself to be remembered."""
+        if self.attempt.hold:
+            self.held.append(event)
+            return
+        shown, below = self._attempts.shown, self._attempts.below
+        shown.any = True
+        if self.attempt.remember:
+            shown.text.append(cast("ContentDelta", event).delta)
+            below.text(event)
+        else:
+            below.text(event)
+            self.text = (
+                self._attempts.below.text
+            )  # asked for anew, since that may have changed with this piece
 
     def on_error(self, error: Exception) -> None:
         """Go on from a failure."""

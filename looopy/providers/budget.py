@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SingleAssignmentDisposable
 
 from looopy.errors import BudgetExceeded, ConfigurationError, ModelTimeout
-from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, LLMRetry
-from looopy.messages import JSON, Usage
+from looopy.events import ContentReset, LLMEvent, LLMResponse, LLMRetry
+from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.estimates import input_tokens, tokens_of
+from looopy.providers.meter import Meter, Tab
+from looopy.providers.requests import Hearer, Passage, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
-
-
-class Meter:
-    """What was used: the memory of a `Budget`. One for a run, a session, a user, a process: whoever shares it shares the budget. For any thread.
-
-    It counts what models report; of calls under way, and of those that were cut, what their pieces let expect.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._tokens = 0.0
-        self._cost = 0.0
-        self._paid: dict[str, tuple[int, float]] = {}
-
-    def __repr__(self) -> str:
-        return f"Meter(tokens={self.tokens}, cost={self.cost:.6f})"
-
-    @property
-    def tokens(self) -> int:
-        """Input and output."""
-        return math.ceil(self._tokens)
-
-    @property
-    def cost(self) -> float:
-        """US dollars, as far as the prices are known."""
-        return self._cost
-
-    def add(self, tokens: float, cost: float) -> tuple[float, float]:
-        """Count some more; some less where it is negative, to correct what was counted before. Gives what that makes in all."""
-        with self._lock:
-            # Rounding must not leave less than nothing where an estimate is taken back.
-            self._tokens = max(0.0, self._tokens + tokens)
-            self._cost = max(0.0, self._cost + cost)
-            return self._tokens, self._cost
-
-    def learn(self, model: str, usage: Usage, cost: float) -> None:
-        """Take note of what a model cost, for estimates."""
-        with self._lock:
-            tokens, paid = self._paid.get(model, (0, 0.0))
-            self._paid[model] = (tokens + usage.total_tokens, paid + cost)
-
-    def price(self, model: str) -> float:
-        """US dollars a token of a model, on the average of what was reported so far; 0 where nothing was."""
-        tokens, paid = self._paid.get(model, (0, 0.0))
-        return paid / tokens if tokens else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,115 +97,116 @@ class Budget:
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model, as far as the budget reaches."""
-
-        def subscribe(
-            observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            bill = _Bill(self, request)
-            if (spent := bill.begin()) is not None:
-                observer.on_error(spent)
-                return Disposable()
-            inner = SingleAssignmentDisposable()
-
-            def on_next(event: LLMEvent) -> None:
-                if bill.over:  # a provider that goes on after it was cut
-                    return
-                spent = bill.read(event)
-                observer.on_next(event)
-                if spent is not None:
-                    inner.dispose()
-                    observer.on_error(spent)
-
-            def on_error(error: Exception) -> None:
-                bill.failed(error)
-                observer.on_error(error)
-
-            try:
-                events = asked(self.provider, request)
-            except Exception as error:  # noqa: BLE001  a provider may raise whatever it likes
-                on_error(error)
-                return Disposable()
-            inner.disposable = events.subscribe(on_next, on_error, observer.on_completed, scheduler=scheduler)
-            return inner
-
-        return Observable(subscribe)
+        return Requests(partial(_Bill, self, request))
 
 
-class _Bill:
-    """What one call costs, estimated until its answer says it.
-
-    Attributes:
-        over: whether nothing more is counted: it was answered, or cut.
-    """
+class _Bill(Passage):
+    """A call, and what it costs: estimated until its answer says it."""
 
     __slots__ = (
         "_budget",
-        "_cost",
         "_heard",
         "_input",
         "_input_price",
         "_meter",
         "_model",
-        "_most_cost",
-        "_most_tokens",
-        "_output_price",
-        "_tokens",
-        "over",
+        "_over",
+        "_request",
+        "_tab",
     )
 
-    def __init__(self, budget: Budget, request: LLMRequest) -> None:
+    def __init__(
+        self, budget: Budget, request: LLMRequest, below: Hearer, scheduler: abc.SchedulerBase | None
+    ) -> None:
+        super().__init__(below, scheduler)
         self._budget = budget
+        self._request = request
         self._meter = budget.meter
-        self._most_tokens = math.inf if budget.tokens is None else budget.tokens
-        self._most_cost = math.inf if budget.cost is None else budget.cost
         self._model = request.model or budget.model
         known = budget.meter.price(self._model)
         self._input_price = known if budget.input_price is None else budget.input_price
-        self._output_price = known if budget.output_price is None else budget.output_price
         self._input = input_tokens(request)
-        self._tokens = 0.0  # counted for the request under way; of those before it the meter alone knows
-        self._cost = 0.0
+        self._tab = Tab(
+            known if budget.output_price is None else budget.output_price,
+            math.inf if budget.tokens is None else budget.tokens,
+            math.inf if budget.cost is None else budget.cost,
+        )
         self._heard = False
-        self.over = False
+        self._over = False  # nothing more is counted: it was answered, or cut
 
-    def begin(self) -> BudgetExceeded | None:
-        """Count the question; an error where there is nothing left to spend, or too little for it."""
+    def begin(self) -> None:
+        """Ask, unless there is nothing left to spend, or too little for the question."""
         total, paid = self._meter.add(0.0, 0.0)
-        if total >= self._most_tokens or paid >= self._most_cost:
-            return self._spent(total, paid)
-        spent = self._count(self._input, self._input * self._input_price)
-        if spent is not None:
+        if total >= self._tab.most_tokens or paid >= self._tab.most_cost:
+            self.end(self._spent(total, paid))
+            return
+        spent = self._count_question()
+        if spent is None:
+            self.ask(self, lambda: asked(self._budget.provider, self._request))
+        else:
             self._settle(0.0, 0.0)
-        return spent
+            self.end(spent)
 
-    def read(self, event: LLMEvent) -> BudgetExceeded | None:
-        """Count what an event stands for; an error where that is too much."""
+    def dispose(self) -> None:
+        """Close it: what was heard of it is counted."""
+        super().dispose()
+        if self._tab.ahead:
+            self._meter.count(self._tab)
+
+    def text(self, event: Any, /) -> None:
+        """Count a piece of text and show it; where that was too much, cut the call."""
+        if self._over:  # a provider that goes on after it was cut
+            return
+        tab = self._tab
+        tab.ahead += tokens_of(event.delta)
+        self._heard = True
+        if tab.ahead <= tab.free:
+            self.below.text(event)
+            return
+        spent = self._count()
+        self.below.text(event)
+        if spent is not None:
+            self._cut(spent)
+
+    def other(self, event: LLMEvent, /) -> None:
+        """Count what another event stands for and show it; where that was too much, cut the call."""
+        if self._over:
+            return
+        spent = None
         match event:
-            case ContentDelta(delta=delta):  # first, since there are thousands of them
-                self._heard = True
-                tokens = tokens_of(delta)
-                return self._count(tokens, tokens * self._output_price)
             case LLMResponse():
                 self._answered(event)
-                return None
             case LLMRetry():
-                if not self._heard:
-                    return None
-                # Another request: what the last one said is paid for, and its figures will not come.
-                self._tokens = self._cost = 0.0
-                self._heard = False
-                return self._count(self._input, self._input * self._input_price)
+                spent = self._asked_again()
             case ContentReset():
-                return None
+                pass
             case _:
+                self._tab.ahead += tokens_of(event.delta)
                 self._heard = True
-                tokens = tokens_of(event.delta)
-                return self._count(tokens, tokens * self._output_price)
+                spent = self._count()
+        self.below.other(event)
+        if spent is not None:
+            self._cut(spent)
 
-    def failed(self, error: Exception) -> None:
+    def on_error(self, error: Exception) -> None:
         """The call failed: a request that was refused is not charged."""
-        if not (self._heard or self.over or isinstance(error, ModelTimeout)):
+        if not (self._heard or self._over or isinstance(error, ModelTimeout)):
             self._settle(0.0, 0.0)
+        super().on_error(error)
+
+    def _cut(self, spent: BudgetExceeded) -> None:
+        below = self.below
+        self.dispose()
+        below.on_error(spent)
+
+    def _asked_again(self) -> BudgetExceeded | None:
+        """Another request: what the last one said is paid for, and its figures will not come."""
+        if not self._heard:
+            return None
+        self._meter.count(self._tab)
+        self._tab.tokens = self._tab.cost = 0.0
+        self._heard = False
+        return self._count_question()
 
     def _answered(self, response: LLMResponse) -> None:
         usage, cost = response.usage, response.cost
@@ -259,22 +216,21 @@ class _Bill:
         if usage is not None and cost is not None:
             self._meter.learn(self._model, usage, cost)
         if usage is not None and cost is None:
-            cost = usage.input_tokens * self._input_price + usage.output_tokens * self._output_price
-        self._settle(
-            self._tokens if usage is None else usage.total_tokens, self._cost if cost is None else cost
-        )
+            cost = usage.input_tokens * self._input_price + usage.output_tokens * self._tab.price
+        self._settle(None if usage is None else usage.total_tokens, cost)
 
-    def _settle(self, tokens: float, cost: float) -> None:
+    def _settle(self, tokens: float | None, cost: float | None) -> None:
         """The call cost this, whatever was estimated."""
-        self._meter.add(tokens - self._tokens, cost - self._cost)
-        self.over = True
+        self._meter.settle(self._tab, tokens, cost)
+        self._over = True
 
-    def _count(self, tokens: float, cost: float) -> BudgetExceeded | None:
-        """Count some more; an error where that is more than there is."""
-        self._tokens += tokens
-        self._cost += cost
-        total, paid = self._meter.add(tokens, cost)
-        if total > self._most_tokens or paid > self._most_cost:
+    def _count_question(self) -> BudgetExceeded | None:
+        return self._count(self._input, self._input * self._input_price)
+
+    def _count(self, tokens: float = 0.0, cost: float = 0.0) -> BudgetExceeded | None:
+        """Count what was heard, and some more; an error where that is more than there is."""
+        total, paid = self._meter.count(self._tab, tokens, cost)
+        if total > self._tab.most_tokens or paid > self._tab.most_cost:
             return self._spent(total, paid)
         return None
 
@@ -283,15 +239,15 @@ class _Bill:
         budget = self._budget
         if budget.tokens is not None and total >= budget.tokens:
             text = f"the budget of {budget.tokens:,} tokens is spent: the meter is at {math.ceil(total):,}"
-            return self._cut(
+            return self._exceeded(
                 text, limit="tokens", allowed=budget.tokens, spent=math.ceil(total), unit="tokens"
             )
         assert budget.cost is not None, "one of the two is spent"
         text = f"the budget of ${budget.cost:g} is spent: the meter is at ${paid:.6g}"
-        return self._cut(text, limit="cost", allowed=budget.cost, spent=paid, unit="USD")
+        return self._exceeded(text, limit="cost", allowed=budget.cost, spent=paid, unit="USD")
 
-    def _cut(self, text: str, *, limit: str, allowed: float, spent: float, unit: str) -> BudgetExceeded:
-        self.over = True
+    def _exceeded(self, text: str, *, limit: str, allowed: float, spent: float, unit: str) -> BudgetExceeded:
+        self._over = True
         text += f"; raise {limit}= of Budget, or go on with a new Meter"
         return BudgetExceeded(text, limit=limit, allowed=allowed, spent=spent, unit=unit)
 

@@ -7,16 +7,14 @@ import inspect
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextvars import copy_context
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Any, cast
 
-from reactivex import Observable, abc
-from reactivex.disposable import Disposable
+from pydantic_core import PydanticSerializationError, from_json, to_json
+from reactivex import Observable
 
-from looopy import threads
 from looopy.errors import ConfigurationError, redact, words
 from looopy.events import LLMEvent
 from looopy.messages import JSON, digest
@@ -24,6 +22,7 @@ from looopy.model_call import asked
 from looopy.ports import AnswerStore, LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.flights import Flight, Kept, Seat
+from looopy.providers.requests import Requests
 from looopy.providers.wrapped import base_url_of, everyone, held_by, parameters_of, refuse_twice
 
 logger = logging.getLogger("looopy.providers")
@@ -104,21 +103,7 @@ class Cache:
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """The kept answer to an equal request, else the provider's."""
-
-        def subscribe(
-            observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            loop = threads.loop_here()
-            seat = Seat(observer, scheduler)
-            threads.on_loop(loop, partial(self._seat, seat, request, loop), context=copy_context())
-
-            def leave() -> None:
-                seat.left = True
-                threads.on_loop(loop, seat.leave)
-
-            return Disposable(leave)
-
-        return Observable(subscribe)
+        return Requests(partial(Seat, partial(self._seat, request)))
 
     def key(self, request: LLMRequest, /) -> str:
         """What stands for a request and all that are equal to it: 64 hex digits.
@@ -128,7 +113,7 @@ class Cache:
             ConfigurationError: its `params` cannot be sent.
         """
         whole = sha256(
-            digest(
+            _digest(
                 (
                     _VERSION,
                     request.model,
@@ -143,10 +128,11 @@ class Cache:
             whole.update(part.digest)
         return whole.hexdigest()
 
-    def _seat(self, seat: Seat, request: LLMRequest, loop: asyncio.AbstractEventLoop) -> None:
+    def _seat(self, request: LLMRequest, seat: Seat) -> None:
         """Give a subscriber what it asks for; on its loop."""
         if seat.left:
             return
+        loop = asyncio.get_running_loop()
         begin = partial(asked, self.provider, request)
         try:
             key = self.key(request)
@@ -231,6 +217,19 @@ class _Shelf:
                 type(self._cache.store).__name__,
                 why,
             )
+
+
+def _digest(value: object) -> bytes:
+    """`digest` of what is mostly the same from one request to the next: it is made once for each way in which it is written."""
+    try:
+        return _digest_of(to_json(value, inf_nan_mode="constants"))
+    except (PydanticSerializationError, ValueError):
+        return digest(value)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(text: bytes) -> bytes:
+    return digest(from_json(text))
 
 
 def _asked(provider: object, request: LLMRequest) -> JSON:

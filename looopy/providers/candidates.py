@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from looopy.errors import ConfigurationError, LooopyError, redact
 from looopy.events import LLMResponse
+from looopy.frozen import changed
 from looopy.ports import LLMProvider, LLMRequest
 
 
@@ -31,11 +31,11 @@ class Candidate(NamedTuple):
 
     def sent(self, request: LLMRequest) -> LLMRequest:
         """What it is sent: a request that is meant for whichever is chosen."""
-        return replace(request, model=self.model) if self.model else request
+        return changed(request, model=self.model) if self.model else request
 
     def signed(self, response: LLMResponse) -> LLMResponse:
         """Its answer, with `served_by`; a wrapper within knows better."""
-        return response if response.served_by else replace(response, served_by=self.name)
+        return response if response.served_by else changed(response, served_by=self.name)
 
 
 def candidates(providers: Sequence[LLMProvider | str], model: str = "") -> tuple[Candidate, ...]:
@@ -45,17 +45,20 @@ def candidates(providers: Sequence[LLMProvider | str], model: str = "") -> tuple
         providers: as checked by `check_candidates`.
         model: what the first is asked for instead of its own.
     """
-    found: list[Candidate] = []
-    names: dict[str, int] = {}
-    for provider in providers:
-        if isinstance(provider, str):
-            asks, of = provider, found[-1].provider
-        else:
-            asks, of = ("" if found else model), provider
+    found = [first_of(providers, model)]
+    names = {found[0].name: 1}
+    for provider in providers[1:]:
+        asks, of = (provider, found[-1].provider) if isinstance(provider, str) else ("", provider)
         name = asks or model_of(of) or type(of).__name__
         names[name] = names.get(name, 0) + 1
         found.append(Candidate(of, asks, name if names[name] == 1 else f"{name}#{names[name]}"))
     return tuple(found)
+
+
+def first_of(providers: Sequence[LLMProvider | str], model: str = "") -> Candidate:
+    """The first of `candidates`, by itself: mostly nobody else is asked."""
+    provider = cast("LLMProvider", providers[0])
+    return Candidate(provider, model, model or model_of(provider) or type(provider).__name__)
 
 
 class Failures:

@@ -17,8 +17,10 @@ def tokens_of(text: str) -> float:
 
 def input_tokens(request: LLMRequest) -> int:
     """About how many tokens a request is, its tools included and its files left out."""
-    tools = sum(len(tool.wire) for tool in request.tools) / _BYTES
-    return math.ceil(sum(map(_tokens, request.messages)) + tools)
+    tokens = sum(map(_tokens, request.messages))
+    if request.tools:
+        tokens += sum(len(tool.wire) for tool in request.tools) / _BYTES
+    return math.ceil(tokens)
 
 
 def _tokens(message: Message) -> float:

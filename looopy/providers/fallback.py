@@ -16,8 +16,15 @@ from looopy.events import ContentDelta, ContentReset, LLMEvent, LLMResponse, Tho
 from looopy.messages import JSON, Message, TextPart
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
-from looopy.providers.attempts import Attempt, Shown, Then, attempts
-from looopy.providers.candidates import Failures, candidates, check_candidates, model_of, refuse_one_twice
+from looopy.providers.attempts import NOTHING, Attempt, Shown, Then, attempts
+from looopy.providers.candidates import (
+    Failures,
+    candidates,
+    check_candidates,
+    first_of,
+    model_of,
+    refuse_one_twice,
+)
 from looopy.providers.wrapped import base_url_of, parameters_of
 
 MidStream = Literal["fail", "restart", "continue"]
@@ -118,7 +125,7 @@ class Fallback:
 
         def plan() -> tuple[Attempt, Then]:
             turn = _Turn(self, request)
-            return turn.attempt(Shown()), turn.then
+            return turn.attempt(NOTHING), turn.then
 
         return attempts(plan)
 
@@ -129,7 +136,7 @@ class _Turn:
     def __init__(self, fallback: Fallback, request: LLMRequest) -> None:
         self._fallback = fallback
         self._request = request
-        self._candidates = candidates(fallback.providers, request.model)
+        self._candidate = first_of(fallback.providers, request.model)
         self._place = 0
         self._refused: list[LLMResponse] = []
         self._unfit: Exception | None = None  # why the newest of them was refused
@@ -137,9 +144,11 @@ class _Turn:
 
     def attempt(self, shown: Shown) -> Attempt:
         """Ask the candidate whose turn it is."""
-        fallback, candidate = self._fallback, self._candidates[self._place]
+        fallback, candidate = self._fallback, self._candidate
         over = fallback.mid_stream == "restart" or shown.calls
-        text, thoughts = ("", "") if over else ("".join(shown.text), "".join(shown.thoughts))
+        text = thoughts = ""
+        if shown and not over:
+            text, thoughts = "".join(shown.text), "".join(shown.thoughts)
         request = self._request
         if candidate.model != request.model:
             request = replace(request, model=candidate.model)
@@ -158,6 +167,7 @@ class _Turn:
             take=self._take,
             over=over and bool(shown),
             hold=fallback.accept is not None and fallback.mid_stream != "restart" and not self._last,
+            remember=fallback.mid_stream == "continue",
         )
 
     def then(self, error: Exception, shown: Shown) -> Attempt | Exception:
@@ -170,11 +180,12 @@ class _Turn:
         if self._last:
             return error if shown else self._failures.worth_most(error)
         self._place += 1
+        self._candidate = candidates(fallback.providers, self._request.model)[self._place]
         return self.attempt(shown)
 
     @property
     def _last(self) -> bool:
-        return self._place + 1 == len(self._candidates)
+        return self._place + 1 == len(self._fallback.providers)
 
     def _take(self, response: LLMResponse, shown: Shown) -> LLMResponse:
         movable = not (self._last or (shown and self._fallback.mid_stream == "fail"))
@@ -182,12 +193,12 @@ class _Turn:
             self._refused.append(response)
             self._unfit = problem
             raise problem
-        response = self._candidates[self._place].signed(response)
+        response = self._candidate.signed(response)
         return _with_costs(response, self._refused) if self._refused else response
 
     def _problem(self, response: LLMResponse) -> ModelError | None:
         """Why an answer will not do."""
-        name, accept = self._candidates[self._place].name, self._fallback.accept
+        name, accept = self._candidate.name, self._fallback.accept
         said = response.message.content or response.message.tool_calls
         if response.finish_reason == "content_filter" and not said and self._falls_back_on(ContentRefused):
             return ContentRefused(f"the content filter of {name} left nothing of its answer", model=name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextvars import copy_context
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeAlias, TypeVar, cast
 
@@ -29,7 +29,9 @@ from looopy.events import (
     dumps,
     loads,
 )
+from looopy.frozen import changed, copies
 from looopy.messages import JSON, jsonable
+from looopy.providers.requests import Hearer, Passage
 from looopy.reactive import from_aiter, from_awaitable, gate
 
 _BREATH = 64  # pieces that are replayed at once, without letting others on the event loop go on
@@ -57,7 +59,7 @@ class Kept:
             return None
         pieces, _, response = value.partition(b"\n")
         try:
-            kept = cls([_piece(brief) for brief in from_json(pieces)], cast("LLMResponse", loads(response)))
+            kept = cls(_pieces(from_json(pieces)), cast("LLMResponse", loads(response)))
         except (ValueError, TypeError):
             return None
         return kept if isinstance(kept.response, LLMResponse) else None  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -90,10 +92,19 @@ def _brief(piece: Piece) -> JSON:
             return [piece.call_id, piece.tool_name, piece.delta]
 
 
+def _pieces(briefs: JSON) -> list[Piece]:
+    if set(map(type, briefs)) == {str}:  # all at once, since there are thousands of them
+        return copies(_TEXT, "delta", briefs)
+    return [_piece(brief) for brief in briefs]
+
+
+_TEXT: Piece = ContentDelta(delta="")
+
+
 def _piece(brief: JSON) -> Piece:
-    if type(brief) is str:  # first and bare, since there are thousands of them
-        return ContentDelta(delta=brief)
     match brief:
+        case str():
+            return ContentDelta(delta=brief)
         case [str(delta)]:
             return ThoughtDelta(delta=delta)
         case [str(call_id), str(name), str(delta)]:
@@ -104,42 +115,41 @@ def _piece(brief: JSON) -> Piece:
 
 def _blank(event: E) -> E:
     """The event without the ids of the run that has it."""
-    return replace(event, task_id="", context_id="", seq=0, timestamp=BLANK, parent_task_id="", path=())
+    return changed(event, task_id="", context_id="", seq=0, timestamp=BLANK, parent_task_id="", path=())
 
 
-class Seat:
-    """A subscriber.
+class Seat(Passage):
+    """A subscriber, and a long answer that is replayed to it.
 
     Attributes:
         pays: whether the call is made for it; to others its answer is as if out of the cache.
-        left: whether it wants nothing more.
     """
 
-    __slots__ = ("_began", "_first_token", "_flight", "_observer", "_replay", "_scheduler", "left", "pays")
+    __slots__ = ("_began", "_first_token", "_flight", "_loop", "_seat", "pays")
 
     def __init__(
-        self, observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
+        self, seat: Callable[[Seat], None], below: Hearer, scheduler: abc.SchedulerBase | None
     ) -> None:
+        super().__init__(below, scheduler)
         self.pays = False
-        self.left = False
-        self._observer = observer
-        self._scheduler = scheduler
+        self._seat = seat
+        self._loop = threads.loop_here()
         self._began = threads.now()
         self._first_token: float | None = None
         self._flight: Flight | None = None
-        self._replay: abc.DisposableBase | None = None
+
+    def begin(self) -> None:
+        """Be seated, on the loop."""
+        threads.on_loop(self._loop, partial(self._seat, self), context=copy_context())
 
     def sit(self, flight: Flight, *, pays: bool) -> None:
         """Take part in a call."""
         self._flight, self.pays = flight, pays
 
-    def leave(self) -> None:
+    def dispose(self) -> None:
         """Want nothing more."""
-        self.left = True
-        if self._flight is not None:
-            self._flight.leave(self)
-        if self._replay is not None:
-            self._replay.dispose()
+        super().dispose()
+        threads.on_loop(self._loop, self._stand_up)
 
     def hear(self, event: LLMEvent) -> None:
         """Pass on an event of the call."""
@@ -149,35 +159,38 @@ class Seat:
                 event = self._for_nothing(event)
             elif not isinstance(event, LLMRetry | ContentReset):
                 self._first_piece()
-        self._observer.on_next(event)
+        self.on_next(event)
+
+    def other(self, event: LLMEvent, /) -> None:
+        """Pass it on."""
+        self.below.other(event)
 
     def end(self, error: Exception | None = None) -> None:
         """The call is over."""
-        if error is None:
-            self._observer.on_completed()
-        else:
-            self._observer.on_error(error if self.pays else _copied(error))
+        super().end(error if error is None or self.pays else _copied(error))
 
     def replay(self, kept: Kept) -> None:
         """Give a kept answer, as it was streamed."""
         if len(kept.pieces) > _BREATH:
             # By a task, which lets others go on in between, and waits for slow readers.
-            self._replay = from_aiter(lambda: self._one_by_one(kept)).subscribe(
-                self._observer, scheduler=self._scheduler
-            )
+            self.made(from_aiter(lambda: self._one_by_one(kept)).attach(self))
             return
         if kept.pieces:
             self._first_piece()
         for piece in kept.pieces:
-            self._observer.on_next(piece)
-        self._observer.on_next(self._for_nothing(kept.response))
-        self._observer.on_completed()
+            self.on_next(piece)
+        self.other(self._for_nothing(kept.response))
+        self.end()
 
     async def _one_by_one(self, kept: Kept) -> AsyncIterator[LLMEvent]:
         self._first_piece()
         for piece in kept.pieces:
             yield piece
         yield self._for_nothing(kept.response)
+
+    def _stand_up(self) -> None:
+        if self._flight is not None:
+            self._flight.leave(self)
 
     def _first_piece(self) -> None:
         if self._first_token is None:
@@ -340,4 +353,4 @@ class Flight:
                 self._loop.call_exception_handler(
                     {"message": "an observer of a looopy stream raised", "exception": error}
                 )
-                seat.leave()
+                seat.dispose()

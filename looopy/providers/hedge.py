@@ -9,7 +9,6 @@ from functools import partial
 from typing import cast
 
 from reactivex import Observable, abc
-from reactivex.internal import noop
 
 from looopy import threads
 from looopy.errors import ConfigurationError, ModelError, ModelFailed
@@ -19,7 +18,7 @@ from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import Candidate, Failures, candidates, check_candidates, model_of
 from looopy.providers.clocks import is_seconds
-from looopy.providers.requests import Request, Requests, Subscriber
+from looopy.providers.requests import NOBODY, Hearer, Patient, Request, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of
 
 
@@ -77,20 +76,14 @@ class Hedge:
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the first, and the others when it is slow; `LLMResponse.served_by` says who answered."""
-
-        def begin(subscriber: Subscriber) -> abc.DisposableBase:
-            hedged = _Hedged(self, request, subscriber)
-            hedged.ask(0)
-            return hedged
-
-        return Requests(begin)
+        return Requests(partial(_Hedged, self, request))
 
     @property
     def _first(self) -> LLMProvider:
         return cast("LLMProvider", self.providers[0])
 
 
-class _Hedged(abc.DisposableBase):
+class _Hedged(Patient):
     """One subscription: who is asked, and whether one of them has won.
 
     Until then they may be heard on several threads, and the lock lets one at a time decide; afterwards there is but one.
@@ -107,11 +100,12 @@ class _Hedged(abc.DisposableBase):
         "_open",
         "_request",
         "_told",
-        "subscriber",
     )
 
-    def __init__(self, hedge: Hedge, request: LLMRequest, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
+    def __init__(
+        self, hedge: Hedge, request: LLMRequest, below: Hearer, scheduler: abc.SchedulerBase | None
+    ) -> None:
+        super().__init__(below, scheduler)
         self._after = hedge.after
         self._request = request
         self._candidates = candidates(hedge.providers, request.model)
@@ -123,7 +117,11 @@ class _Hedged(abc.DisposableBase):
         self._decided = False
         self._lock = threading.RLock()
 
-    def ask(self, place: int) -> None:
+    def begin(self) -> None:
+        """Ask the first."""
+        self.ask_at(0)
+
+    def ask_at(self, place: int) -> None:
         """Ask the one at a place, if it is its turn and nobody has won."""
         with self._lock:
             if self._decided or place != self._next:
@@ -133,22 +131,22 @@ class _Hedged(abc.DisposableBase):
             self._open.append(racer)
             self._next += 1
         self._ask_next_in(self._after)
-        if not self.subscriber.left:  # only now: whoever leaves while this is read closes what is open
+        if not self.left:  # only now: whoever leaves while this is read closes what is open
             request = self._request
             if candidate.model != request.model:
                 request = replace(request, model=candidate.model)
-            self.subscriber.ask(racer, lambda: asked(candidate.provider, request))
+            self.ask(racer, lambda: asked(candidate.provider, request))
 
     def heard(self, racer: _Racer, event: LLMEvent) -> None:
         """Something came from one that has not won yet: now it has, unless that was no piece of an answer."""
         with self._lock:
-            if self._decided or self.subscriber.left:
+            if self._decided or self.left:
                 return
             match event:
                 case LLMRetry():
                     self._told += 1
                     racer.wait(event.seconds)
-                    self.subscriber.show(replace(event, attempt=self._told))
+                    self.below.other(replace(event, attempt=self._told))
                     return
                 case ContentReset():  # of nothing
                     return
@@ -162,7 +160,7 @@ class _Hedged(abc.DisposableBase):
         with self._lock:
             if racer.won:
                 self._end(error)
-            elif not (self._decided or self.subscriber.left):
+            elif not (self._decided or self.left):
                 self._open.remove(racer)
                 self._lost(racer, error)
 
@@ -176,7 +174,7 @@ class _Hedged(abc.DisposableBase):
 
     def dispose(self) -> None:
         """Close whatever is open, and ask nobody else."""
-        self.subscriber.leave()
+        self.leave()
         self._ask_nobody()
         for racer in tuple(self._open):
             racer.close()
@@ -211,7 +209,7 @@ class _Hedged(abc.DisposableBase):
 
     def _tell(self, loser: _Racer, why: Failure, following: str) -> None:
         self._told += 1
-        self.subscriber.show(LLMRetry(attempt=self._told, error=why, model=loser.name, next_model=following))
+        self.below.other(LLMRetry(attempt=self._told, error=why, model=loser.name, next_model=following))
 
     def _end(self, error: Exception | None = None) -> None:
         self._decided = True
@@ -219,21 +217,21 @@ class _Hedged(abc.DisposableBase):
         for racer in self._open:
             racer.close()
         self._open = []  # it and they hold each other
-        self.subscriber.end(error)
+        self.end(error)
 
     def _ask_next_in(self, seconds: float) -> None:
         """By a timer also where there is nothing to wait for: a thousand failures at once must not be a thousand calls deep."""
         if self._next < len(self._candidates):
-            threads.on_loop(self.subscriber.loop, partial(self._set_timer, seconds, self._next))
+            threads.on_loop(self.loop, partial(self._set_timer, seconds, self._next))
 
     def _set_timer(self, seconds: float, place: int) -> None:
         self._ask_nobody()
-        if not (self._decided or self.subscriber.left):
-            self._call_off = threads.after(seconds, partial(self.ask, place))
+        if not (self._decided or self.left):
+            self._call_off = self.later(seconds, partial(self.ask_at, place))
 
     def _ask_nobody(self) -> None:
         if self._call_off is not None:
-            threads.on_loop(self.subscriber.loop, self._call_off)
+            threads.on_loop(self.loop, self._call_off)
 
 
 class _Racer(Request):
@@ -244,7 +242,7 @@ class _Racer(Request):
         place: which of the candidates it is.
     """
 
-    __slots__ = ("_asks_at", "_before", "_candidate", "_hedged", "_inner", "_show", "place", "won")
+    __slots__ = ("_asks_at", "_before", "_below", "_candidate", "_hedged", "_inner", "place", "won")
 
     def __init__(self, hedged: _Hedged, candidate: Candidate, place: int) -> None:
         super().__init__()
@@ -252,7 +250,7 @@ class _Racer(Request):
         self.place = place
         self._hedged = hedged
         self._candidate = candidate
-        self._show = hedged.subscriber.show
+        self._below: Hearer = hedged.below
         self._inner = 0  # requests that failed inside it, as wrappers within have told
         self._before = 0  # requests to others that failed or were too slow
         self._asks_at = 0.0
@@ -279,10 +277,17 @@ class _Racer(Request):
 
     def close(self) -> None:
         """End it, and show nothing more of it."""
-        self._show = noop
+        self._below = NOBODY
         super().close()
 
-    def on_next(self, event: LLMEvent) -> None:
+    def text(self, event: LLMEvent, /) -> None:
+        """Show it, once this one has won."""
+        if self.won:
+            self._below.text(event)
+        else:
+            self._hedged.heard(self, event)
+
+    def other(self, event: LLMEvent, /) -> None:
         """Show it, once this one has won."""
         if not self.won:
             self._hedged.heard(self, event)
@@ -296,7 +301,7 @@ class _Racer(Request):
                 event = replace(event, attempt=event.attempt + self._before)
             case _:
                 pass
-        self._show(event)
+        self._below.other(event)
 
     def on_error(self, error: Exception) -> None:
         """Fail."""

@@ -60,6 +60,7 @@ class Limiter:
         self._requests = _Window(requests_per_minute or math.inf)
         self._tokens = _Window(tokens_per_minute or math.inf)
         self._at_once = at_once or math.inf
+        self.counts_tokens = tokens_per_minute is not None
         self._open = 0
         self._queue: deque[Place] = deque()
         self._lock = threading.Lock()
@@ -72,15 +73,11 @@ class Limiter:
         """How many wait for their turn."""
         return len(self._queue)
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether it matters how many tokens a call is."""
-        return "tokens_per_minute" in self._limits
-
     def turn_now(self, tokens: float = 0.0) -> Turn | None:
         """A turn for a call of about so many tokens, if it need not wait; None if it must."""
         with self._lock:
-            return None if self._first() or self._wait(tokens) else self._take(tokens)
+            now = threads.now()
+            return None if self._first() or self._wait(tokens, now) else self._take(tokens, now)
 
     async def turn(self, tokens: float = 0.0) -> Turn:
         """Wait for a turn for a call of about so many tokens; its `done` must be called. Cancelling the wait leaves the queue."""
@@ -96,25 +93,29 @@ class Limiter:
     def leave(self, turn: Turn) -> None:
         """A call has ended; for `Turn.done`."""
         with self._lock:
-            self._open -= turn.open
+            if not turn.open:
+                return
+            self._open -= 1
             turn.open = False
         self._nudge()
 
     def correct(self, entry: _Entry, tokens: float) -> None:
         """A call was of so many tokens; for `Turn.used`."""
-        with self._lock:
-            self._tokens.correct(entry, tokens, threads.now())
-        self._nudge()
+        if self.counts_tokens:
+            with self._lock:
+                self._tokens.correct(entry, tokens, threads.now())
+            self._nudge()
 
     def take(self, place: Place) -> Turn | None:
         """The turn, if it has come; else the place is told when to try again, or to wait until it is nudged. For `Place.turn`."""
         with self._lock:
-            wait = self._wait(place.tokens) if self._first() is place else math.inf
+            now = threads.now()
+            wait = self._wait(place.tokens, now) if self._first() is place else math.inf
             if wait:
                 place.arm(wait)
                 return None
             self._queue.popleft()
-            turn = self._take(place.tokens)
+            turn = self._take(place.tokens, now)
         self._nudge()
         return turn
 
@@ -131,21 +132,21 @@ class Limiter:
             self._queue.popleft()
         return self._queue[0] if self._queue else None
 
-    def _wait(self, tokens: float) -> float:
+    def _wait(self, tokens: float, now: float) -> float:
         """Seconds until a call may begin; infinity where it depends on another's end."""
         if self._open >= self._at_once:
             return math.inf
-        now = threads.now()
         return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
 
-    def _take(self, tokens: float) -> Turn:
-        now = threads.now()
+    def _take(self, tokens: float, now: float) -> Turn:
         self._open += 1
         self._requests.add(1, now)
         return Turn(self, self._tokens.add(tokens, now))
 
     def _nudge(self) -> None:
         """Let the first in the queue try again."""
+        if not self._queue:  # mostly; one who lines up in this moment looks for himself
+            return
         with self._lock:
             first = self._first()
         if first is not None:
@@ -241,7 +242,7 @@ class _Window:
 
     def wait(self, amount: float, now: float) -> float:
         """Seconds until so much more may go; 0 for now."""
-        if math.isinf(self._limit):
+        if self._limit == math.inf:
             return 0.0
         while self._entries and self._entries[0].at + _MINUTE <= now + threads.TICK:
             entry = self._entries.popleft()
@@ -257,7 +258,7 @@ class _Window:
     def add(self, amount: float, now: float) -> _Entry:
         """So much goes."""
         entry = _Entry(amount, now)
-        if not math.isinf(self._limit):
+        if self._limit != math.inf:
             self._entries.append(entry)
             self._sum += amount
         return entry
@@ -266,6 +267,6 @@ class _Window:
         """It was another amount: what is too much is taken back, and what comes on top goes now."""
         if amount > entry.amount:
             self.add(amount - entry.amount, now)
-        elif not (entry.over or math.isinf(self._limit)):
+        elif not entry.over and self._limit != math.inf:
             self._sum -= entry.amount - amount
             entry.amount = amount

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import cast
 
 from reactivex import Observable, abc
-from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 
 from looopy import threads
 from looopy.errors import ConfigurationError
@@ -19,6 +19,7 @@ from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.estimates import input_tokens
 from looopy.providers.limiter import Limiter, Place, Turn
+from looopy.providers.requests import Hearer, Passage, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
 from looopy.reactive import from_awaitable
 
@@ -81,92 +82,66 @@ class RateLimit:
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model when it is time."""
-
-        def subscribe(
-            observer: abc.ObserverBase[LLMEvent], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            call = _Call(self.provider, request, observer, scheduler)
-            tokens = input_tokens(request) + self.answer_tokens if self.limiter.counts_tokens else 0.0
-            call.begin(self.limiter, tokens)
-            return Disposable(call.dispose)
-
-        return Observable(subscribe)
+        return Requests(partial(_Call, self, request))
 
 
-class _Call:
+class _Call(Passage):
     """One subscriber: first its wait, then its call."""
 
-    __slots__ = ("_loop", "_observer", "_place", "_provider", "_request", "_scheduler", "_turn", "_work")
+    __slots__ = ("_limit", "_loop", "_place", "_request", "_turn", "_waiting")
 
     def __init__(
-        self,
-        provider: LLMProvider,
-        request: LLMRequest,
-        observer: abc.ObserverBase[LLMEvent],
-        scheduler: abc.SchedulerBase | None,
+        self, limit: RateLimit, request: LLMRequest, below: Hearer, scheduler: abc.SchedulerBase | None
     ) -> None:
-        self._provider = provider
-        self._request = request
-        self._observer = observer
-        self._scheduler = scheduler
+        super().__init__(below, scheduler)
+        self._limit = limit
         self._loop = threads.loop_here()
+        self._request = request
         self._place: Place | None = None
         self._turn: Turn | None = None
-        self._work = SerialDisposable()
+        self._waiting: abc.DisposableBase | None = None
 
-    def begin(self, limiter: Limiter, tokens: float) -> None:
+    def begin(self) -> None:
         """Ask now, or wait."""
+        limiter = self._limit.limiter
+        tokens = input_tokens(self._request) + self._limit.answer_tokens if limiter.counts_tokens else 0.0
         self._turn = limiter.turn_now(tokens)
         if self._turn is not None:
-            self._ask(None)
+            self._ask_model()
             return
         logger.info("a model call waits for its turn: %d before it, %r", limiter.waiting, limiter)
-
         place = self._place = limiter.line_up(tokens)
 
         async def wait() -> None:
             self._turn = await place.turn()
 
-        single = SingleAssignmentDisposable()  # another thread may be done with it before this one has it
-        self._work.disposable = single
-        single.disposable = from_awaitable(wait).subscribe(self._ask, self._observer.on_error)
+        self._waiting = from_awaitable(wait).subscribe(lambda _: self._ask_model(), self.on_error)
 
     def dispose(self) -> None:
         """Wait no longer, or close the call."""
-        self._work.dispose()
+        again = self.left
+        super().dispose()
+        if again:
+            return
+        if self._waiting is not None:
+            self._waiting.dispose()
         if self._place is not None:
             self._place.leave()
         # Behind the cancel, on the same thread: a turn that has come in the meantime is given back.
         threads.on_loop(self._loop, self._give_back)
 
-    def _give_back(self) -> None:
-        if self._turn is not None:
-            self._turn.done()
-
-    def _ask(self, _: None) -> None:
-        single = SingleAssignmentDisposable()
-        self._work.disposable = single
-        try:
-            events = asked(self._provider, self._request)
-        except Exception as error:  # noqa: BLE001  a provider may raise whatever it likes
-            self._failed(error)
-            return
-        single.disposable = events.subscribe(
-            self._on_next, self._failed, self._completed, scheduler=self._scheduler
-        )
-
-    def _on_next(self, event: LLMEvent) -> None:
+    def other(self, event: LLMEvent, /) -> None:
+        """Show it, and learn from the answer how many tokens it was."""
         if isinstance(event, LLMResponse) and self._turn is not None:
             if event.cached:
                 self._turn.used(0.0)
             elif event.usage is not None:
                 self._turn.used(event.usage.total_tokens)
-        self._observer.on_next(event)
+        self.below.other(event)
 
-    def _failed(self, error: Exception) -> None:
-        self._give_back()
-        self._observer.on_error(error)
+    def _ask_model(self) -> None:
+        self.ask(self, lambda: asked(self._limit.provider, self._request))
 
-    def _completed(self) -> None:
-        self._give_back()
-        self._observer.on_completed()
+    def _give_back(self) -> None:
+        if self._turn is not None:
+            self._turn.done()

@@ -12,6 +12,7 @@ from reactivex import Observable
 from looopy import threads
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMEvent
+from looopy.frozen import changed
 from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
@@ -99,7 +100,7 @@ class Retry:
 
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model, and again when it fails; `LLMResponse.attempts` says how many requests it took."""
-        request = replace(request, params={"num_retries": 0, **request.params})
+        request = changed(request, params={"num_retries": 0, **request.params})
         again = Attempt(begin=lambda: asked(self.provider, request), model=request.model or self.model)
         return attempts(lambda: (again, self._rule(again)))
 

@@ -14,7 +14,8 @@ import pytest
 import reactivex as rx
 from hypothesis import given
 from hypothesis import strategies as st
-from providers.wrapping import HI, Named, heard, proxy, story
+from providers.wrapping import HI, Named, Stubborn, heard, proxy, story
+from reactivex.abc import DisposableBase
 
 from looopy import (
     AgentLoop,
@@ -306,6 +307,43 @@ def test_calls_at_the_same_time_share_a_meter_and_none_goes_beyond_by_more_than_
     assert 10 * ASKED + 50 < tokens <= 10 * ASKED + 60
 
 
+async def test_pieces_of_calls_that_take_turns_are_in_the_meter_at_once_and_the_one_that_crosses_the_limit_is_cut():
+    meter, one, other = Meter(), Stubborn(), Stubborn()
+    cut: list[Exception] = []
+    four = ContentDelta(delta=FOUR)
+
+    def begin(model: Stubborn) -> DisposableBase:
+        budget = Budget(model, meter, tokens=2 * ASKED + 8)
+        return budget.call(HI).subscribe(on_error=cut.append)
+
+    first = begin(one)
+    for _ in range(4):
+        one.say(four)
+    counted = [meter.tokens]
+    second = begin(other)
+    for model in (one, other, one, one, other):
+        counted.append(meter.tokens)
+        model.say(four)
+    first.dispose()
+    second.dispose()
+
+    assert counted == [ASKED + 4, *(2 * ASKED + 4 + said for said in range(5))]
+    assert (meter.tokens, [outcome(error)[2] for error in cut]) == (2 * ASKED + 9, [2 * ASKED + 9])
+
+
+async def test_what_a_call_said_before_somebody_left_stays_counted():
+    meter, model = Meter(), Stubborn()
+    leaving = (
+        Budget(model, meter, tokens=1_000, cost=1, input_price=0.0, output_price=0.01).call(HI).subscribe()
+    )
+    for _ in range(4):
+        model.say(ContentDelta(delta=FOUR))
+    before = (meter.tokens, meter.cost)
+    leaving.dispose()
+
+    assert before == (meter.tokens, meter.cost) == (ASKED + 4, pytest.approx(0.04))
+
+
 async def _asked(provider: LLMProvider) -> Any:
     return await provider.call(HI)
 
@@ -336,6 +374,14 @@ def test_threads_share_a_meter_without_a_loss():
         thread.join()
 
     assert (meter.tokens, meter.cost) == (20_000, 10_000)
+
+
+def test_a_meter_that_is_corrected_below_nothing_is_at_nothing():
+    meter = Meter()
+
+    assert meter.add(2, 0.5) == (2, 0.5)
+    assert meter.add(-3, -0.5) == (0, 0)
+    assert (meter.tokens, meter.cost) == (0, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.none() | st.integers(0, 200), st.booleans()), max_size=8))

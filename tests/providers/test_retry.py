@@ -26,7 +26,7 @@ from looopy.errors import (
     ProxyUnreachable,
     StreamBroken,
 )
-from looopy.events import ContentDelta, ContentReset, Failure, LLMEvent, LLMResponse, LLMRetry
+from looopy.events import ContentDelta, ContentReset, Failure, LLMEvent, LLMResponse, LLMRetry, ThoughtDelta
 from looopy.ports import LLMRequest
 from looopy.reactive import at_once
 from looopy.testing import (
@@ -433,7 +433,7 @@ def test_a_failure_after_leaving_asks_nobody_again():
     async def main() -> list[LLMEvent]:
         seen: list[LLMEvent] = []
         Retry(stubborn).call(HI).subscribe(seen.append).dispose()
-        for step in (partial(stubborn.say, ContentDelta(delta="4")), partial(stubborn.fail, ModelFailed("no")), stubborn.complete):  # fmt: skip
+        for step in (partial(stubborn.say, ContentDelta(delta="4")), partial(stubborn.say, ThoughtDelta(delta="hm")), partial(stubborn.fail, ModelFailed("no")), stubborn.complete):  # fmt: skip
             step()
         await asyncio.sleep(9)
         return seen
