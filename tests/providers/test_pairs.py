@@ -55,11 +55,9 @@ SOME_FAULTS = (
     "429 seconds",
     "cut before the headers",
     "stall before the first piece",
-    "error in the stream",
     "empty answer",
     "cut in mid-stream",
     "stall in mid-stream",
-    "error in mid-stream",
     "cut in the thoughts",
     "cut in a tool call",
 )
