@@ -93,10 +93,9 @@ class Person:
 
 def mind(model: str, answers: MemoryCache) -> LLMProvider:
     """A model with its nets, from the inside: ask again, ask another model, do not ask for the same twice."""
-    patient = Retry(
-        LiteLLM.model(model), longest_wait=2
-    )  # a proxy that wants a longer wait has no answer now
-    return Cache(Fallback(patient, "gpt-4o-mini"), answers)
+    patient = Retry(LiteLLM.model(model), longest_wait=2)  # who is told to wait longer asks the other
+    other = next(each for each in ("gpt-4o-mini", "gpt-4.1-mini") if each != model)
+    return Cache(Fallback(patient, other), answers)
 
 
 def person(name: str, who: str, model: str, answers: MemoryCache) -> Person:

@@ -182,7 +182,7 @@ class Run(OnLoop[Event], Generic[Out_co]):
                 f"run.trace({file!r}): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)",
                 argument="file",
             )
-        from looopy.observe.picture import Origin, draw  # noqa: PLC0415  an optional package draws it
+        from looopy.observe.pictures.picture import Origin, draw  # noqa: PLC0415  an optional package draws it
 
         state = self.state
         events = tuple(self._log)  # a copy of what is there: the run's own thread may be adding to it

@@ -36,7 +36,7 @@ def test_invariant_12_import_looopy_loads_no_optional_package_and_no_opentelemet
     [
         ("instrument", "meters", "opentelemetry.sdk.metrics.export"),
         ("Instrumentation", "meters", "opentelemetry.sdk.metrics.export"),
-        ("OTLPExporter", "otlp", "opentelemetry.sdk.resources"),
+        ("OTLPExporter", "sending.otlp", "opentelemetry.sdk.resources"),
     ],
 )
 def test_what_records_names_the_extra_where_the_sdk_is_not_installed(
@@ -67,7 +67,7 @@ print(score.__name__)
 
 def test_another_package_that_is_missing_is_not_taken_for_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     assert looopy.observe.OTLPExporter
-    monkeypatch.delitem(sys.modules, "looopy.observe.otlp")
+    monkeypatch.delitem(sys.modules, "looopy.observe.sending.otlp")
     monkeypatch.setitem(sys.modules, "httpx", None)
 
     with pytest.raises(ModuleNotFoundError, match="httpx") as caught:

@@ -24,7 +24,7 @@ from looopy.cli.show import Screen, Terminal, json_lines, plain
 from looopy.cli.watch import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, Interruption, hush, watched
 from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import Event, Failure, StatusUpdate
-from looopy.observe.figures import counted
+from looopy.observe.pictures.figures import counted
 from looopy.run import Run
 from looopy.watcher import watcher
 
@@ -269,8 +269,8 @@ def _follow(
     with Interruption(_tell) as interruption:
         code = asyncio.run(watched(run, shown, interruption))
     if picture is not None and not _drawn():
-        from looopy.observe.picture import Picture
-        from looopy.observe.timeline import Origin, timeline
+        from looopy.observe.pictures.picture import Picture
+        from looopy.observe.pictures.timeline import Origin, timeline
 
         picture.print()
         picture.print(Picture(timeline(seen, origins={run.task_id: Origin(trace_id=run.trace_id)})))
@@ -292,8 +292,8 @@ def _drawn() -> bool:
 def _draw(lines: Iterable[bytes], name: str, *, everything: bool) -> int:
     """Draw what can be read of a record, say what cannot; the exit code."""
     from looopy.cli.record import Record
-    from looopy.observe.picture import Picture
-    from looopy.observe.timeline import timeline
+    from looopy.observe.pictures.picture import Picture
+    from looopy.observe.pictures.timeline import timeline
 
     record = Record(lines)
     spans = timeline(record)

@@ -29,7 +29,7 @@ from looopy.events import (
     ToolStart,
 )
 from looopy.messages import render
-from looopy.observe.figures import counted, duration
+from looopy.observe.pictures.figures import counted, duration
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.testing.standin import MODEL, serving_stand_in
 

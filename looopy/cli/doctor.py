@@ -29,7 +29,7 @@ from looopy.cli.watch import FAILED
 from looopy.errors import AuthenticationFailed, ConfigurationError, ModelError
 from looopy.events import ContentDelta, Event, Failure, LLMResponse, StatusUpdate, ToolComplete
 from looopy.messages import JSON
-from looopy.observe.figures import duration
+from looopy.observe.pictures.figures import duration
 from looopy.providers.calls import as_list, as_object, as_text
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.setup import Limits

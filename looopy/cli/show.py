@@ -32,7 +32,7 @@ from looopy.events import (
     dumps,
 )
 from looopy.messages import JSON, Usage, render
-from looopy.observe.figures import counted, dollars, duration
+from looopy.observe.pictures.figures import counted, dollars, duration
 
 _ARGUMENT = 60  # characters of one argument that are shown
 _LABEL = 40  # characters of a call where it stands before its result

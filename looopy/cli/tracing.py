@@ -71,8 +71,8 @@ def _missing() -> Finding:
 
 
 def _otlp(account: Account | None) -> Iterator[Finding]:
-    from looopy.observe.addresses import environment  # noqa: PLC0415  needs the SDK
-    from looopy.observe.otlp import OTLPExporter, probe  # noqa: PLC0415
+    from looopy.observe.sending.addresses import environment  # noqa: PLC0415  needs the SDK
+    from looopy.observe.sending.otlp import OTLPExporter, probe  # noqa: PLC0415
 
     with _heard("looopy.observe") as warnings:
         try:
@@ -93,7 +93,7 @@ def _otlp(account: Account | None) -> Iterator[Finding]:
 
 
 def _langfuse(account: Account) -> Iterator[Finding]:
-    from looopy.observe.otlp import probe  # noqa: PLC0415  as above
+    from looopy.observe.sending.otlp import probe  # noqa: PLC0415  as above
 
     exporter = account.exporter()
     trace = uuid.uuid4()
@@ -115,7 +115,7 @@ def _langfuse(account: Account) -> Iterator[Finding]:
 
 def _metrics() -> Finding:
     from looopy.observe.pipeline import probe_metrics  # noqa: PLC0415  as above
-    from looopy.observe.push import not_taken  # noqa: PLC0415
+    from looopy.observe.sending.push import not_taken  # noqa: PLC0415
 
     try:
         with _heard("opentelemetry.exporter") as warnings:  # which is all that their exporter says

@@ -1,8 +1,8 @@
 """What runs look like from outside: traces, metrics and logs in OpenTelemetry's words, each a fold of a run's events.
 
 `instrument()` is the one call that switches it on (`instrumentation.py`). Then `spans.py`, `metrics.py` and `logs.py` fold the events of each run,
-`content.py` says what of a conversation is shown, and `pipeline.py` where it goes: `otlp.py` sends, `langfuse/` is what is special there.
-`timeline.py` needs none of it: it draws a run from its events alone. Nothing here is loaded by `import looopy`.
+`content.py` says what of a conversation is shown, and `pipeline.py` where it goes: `sending/` is the way out, `langfuse/` what is special there.
+`pictures/` needs none of it: it draws a run from its events alone. Nothing here is loaded by `import looopy`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from looopy.observe.instrumentation import Instrumentation, instrument
     from looopy.observe.langfuse.experiment import task_of
     from looopy.observe.langfuse.scores import score, trace_url
-    from looopy.observe.otlp import OTLPExporter
+    from looopy.observe.sending.otlp import OTLPExporter
 
 _AT_FIRST_USE = {
     "Instrumentation": "instrumentation",
-    "OTLPExporter": "otlp",
+    "OTLPExporter": "sending.otlp",
     "instrument": "instrumentation",
     "score": "langfuse.scores",
     "task_of": "langfuse.experiment",

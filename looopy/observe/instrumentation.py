@@ -24,7 +24,6 @@ from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
 from looopy.observe.content import Content, Redaction
-from looopy.observe.destinations import bounded
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
@@ -32,10 +31,11 @@ from looopy.observe.logs import RunLog, heard
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options
+from looopy.observe.pictures.timeline import Origin
 from looopy.observe.pipeline import Pipeline
+from looopy.observe.sending.destinations import bounded
 from looopy.observe.spans import RunSpans, Spans, called_from
 from looopy.observe.switches import draws, why_off
-from looopy.observe.timeline import Origin
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
@@ -44,7 +44,7 @@ from looopy.watcher import Caller, Watched
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-    from looopy.observe.drawing import Drawings
+    from looopy.observe.pictures.drawing import Drawings
 
 _log = logging.getLogger("looopy.observe")
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
@@ -342,7 +342,7 @@ class Instrumentation:
 
 def _drawings(content: Content | None) -> Drawings:
     try:
-        from looopy.observe.drawing import Drawings
+        from looopy.observe.pictures.drawing import Drawings
     except MissingExtra as missing:
         raise MissingExtra("instrument(console=True)", needs="rich", extra="otel,cli") from missing
     return Drawings(content)

@@ -37,8 +37,8 @@ from looopy.events import (
 )
 from looopy.messages import Usage
 from looopy.observe import reasons
-from looopy.observe.figures import harmless
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
+from looopy.observe.pictures.figures import harmless
 from looopy.observe.shown import short, tool_name
 
 FIELDS = (

@@ -36,7 +36,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from looopy.observe.faults import Faults
 from looopy.observe.metrics import Attributes
-from looopy.observe.push import Push, interval
+from looopy.observe.sending.push import Push, interval
 
 SERIES = 2_000
 """How many sets of attributes an instrument tells apart; what comes after is one series more, with `otel.metric.overflow`."""

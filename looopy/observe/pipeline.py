@@ -1,7 +1,8 @@
 """Where spans and metrics go: which providers of OpenTelemetry's SDK, and what hangs on them.
 
-Options and environment decide which destinations there are (`destinations.py`). A tracer provider that is there already is used as it is. Else,
-where there is a destination, one is made and becomes the global one; where there is none, no spans are made. With `destinations.py` and `otlp.py` the only module that knows the SDK.
+Options and environment decide which destinations there are (`sending/destinations.py`). A tracer provider that is there already is used as it is. Else,
+where there is a destination, one is made and becomes the global one; where there is none, no spans are made. With `tracer.py`, `light.py` and `sending/` the only
+module that knows the SDK.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ except ModuleNotFoundError as missing:
         more="or 'looopy[otel,cli]' for console=True",
     ) from missing
 
-from looopy.observe.destinations import Destination, Outlet, at_once
 from looopy.observe.faults import Faults
 from looopy.observe.light import LightTracer
 from looopy.observe.meters import LightMeters
 from looopy.observe.metrics import Meter
 from looopy.observe.opened import MakesSpans
-from looopy.observe.otlp import OTLPExporter
-from looopy.observe.push import url_of
+from looopy.observe.sending.destinations import Destination, Outlet, at_once
+from looopy.observe.sending.otlp import OTLPExporter
+from looopy.observe.sending.push import url_of
 from looopy.observe.tracer import CarefulTracer, Provider
 
 if TYPE_CHECKING:

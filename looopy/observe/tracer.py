@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
 from looopy.observe.attributes import Attributes, Value
-from looopy.observe.destinations import Outlet
 from looopy.observe.faults import Faults
 from looopy.observe.light import LightSpan
 from looopy.observe.opened import MakesSpans, Opened, OpenSpan
+from looopy.observe.sending.destinations import Outlet
 
 _LIMITS = (
     "OTEL_SDK_DISABLED",

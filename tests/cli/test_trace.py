@@ -10,8 +10,8 @@ import pytest
 from observe.recorded import crawl, research
 
 from looopy import dumps, loads
-from looopy.observe.picture import Picture
-from looopy.observe.timeline import timeline
+from looopy.observe.pictures.picture import Picture
+from looopy.observe.pictures.timeline import timeline
 from looopy.testing import ScriptedServer, calls, says
 
 from .command import APP, done

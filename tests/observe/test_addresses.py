@@ -8,9 +8,9 @@ import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
 from looopy.errors import ConfigurationError
-from looopy.observe.addresses import environment
-from looopy.observe.diagnosis import Settings
-from looopy.observe.otlp import OTLPExporter, probe
+from looopy.observe.sending.addresses import environment
+from looopy.observe.sending.diagnosis import Settings
+from looopy.observe.sending.otlp import OTLPExporter, probe
 from observe.receiver import Receiver
 
 BASE, TRACES = "OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"

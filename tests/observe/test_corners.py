@@ -19,8 +19,8 @@ from looopy.events import Event, Failure, InputRequired, LLMResponse, LLMRetry, 
 from looopy.messages import Message
 from looopy.observe import Instrumentation, instrument, pipeline, sayings
 from looopy.observe.attributes import provider_name, server
-from looopy.observe.destinations import Destination, Outlet
 from looopy.observe.meters import LightMeters
+from looopy.observe.sending.destinations import Destination, Outlet
 from looopy.observe.spans import Spans
 from looopy.observe.tracer import Provider
 from looopy.providers.transport import HTTP

@@ -12,9 +12,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from looopy.observe.diagnosis import Answer, Failure, Settings, Target, of_answer, of_error
-from looopy.observe.otlp import OTLPExporter, probe
-from looopy.observe.outages import Outages
+from looopy.observe.sending.diagnosis import Answer, Failure, Settings, Target, of_answer, of_error
+from looopy.observe.sending.otlp import OTLPExporter, probe
+from looopy.observe.sending.outages import Outages
 from observe.receiver import CLOSES, GARBAGE, HTML, Receiver, Reply, redirect, status
 
 BASE = Settings("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", appended="/v1/traces")

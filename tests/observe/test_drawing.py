@@ -201,8 +201,8 @@ async def test_the_head_of_a_picture_says_who_how_and_under_which_trace(
 
 
 def test_without_rich_both_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "looopy.observe.drawing", raising=False)
-    monkeypatch.delitem(sys.modules, "looopy.observe.picture", raising=False)
+    monkeypatch.delitem(sys.modules, "looopy.observe.pictures.drawing", raising=False)
+    monkeypatch.delitem(sys.modules, "looopy.observe.pictures.picture", raising=False)
     monkeypatch.setitem(sys.modules, "rich.cells", None)
 
     with pytest.raises(MissingExtra) as caught:

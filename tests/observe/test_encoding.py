@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from looopy.observe.encoding import encode
+from looopy.observe.sending.encoding import encode
 from observe.receiver import decode_spans
 
 TEXT = st.text(max_size=12) | st.text(st.characters(codec="ascii"), min_size=120, max_size=140)

@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, Tracer
 import looopy.observe.langfuse
 from looopy import MissingExtra
 from looopy.observe.langfuse import Mask, attach
-from looopy.observe.otlp import OTLPExporter
+from looopy.observe.sending.otlp import OTLPExporter
 from observe.langfuse_server import LangfuseServer
 from observe.receiver import tree
 

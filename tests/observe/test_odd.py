@@ -71,7 +71,7 @@ def test_a_limit_that_the_sdk_cannot_even_be_imported_with_is_said_with_the_vari
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "x")
-    for name in ("looopy.observe.otlp", "opentelemetry.sdk.trace"):  # as if nobody had asked for them
+    for name in ("looopy.observe.sending.otlp", "opentelemetry.sdk.trace"):  # as if nobody had asked for them
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ConfigurationError) as caught:
         _ = observe.OTLPExporter

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from looopy.errors import ConfigurationError
-from looopy.observe.otlp import OTLPExporter, probe
+from looopy.observe.sending.otlp import OTLPExporter, probe
 from observe.receiver import (
     CLOSES,
     GARBAGE,
@@ -386,7 +386,7 @@ def test_a_delivery_tries_again_and_says_nothing(said):
 def test_a_hurried_exporter_waits_no_longer_for_a_receiver_that_is_not_there(
     said, at_first_warning, monkeypatch
 ):
-    monkeypatch.setattr("looopy.observe.otlp._FIRST_WAIT", 60)
+    monkeypatch.setattr("looopy.observe.sending.otlp._FIRST_WAIT", 60)
     exporter = OTLPExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=600)
     at_first_warning(exporter.hurry)
     assert exporter.export(ended("a")) is FAILURE
@@ -398,7 +398,7 @@ def test_a_program_that_ends_does_not_wait_for_a_receiver_that_is_not_there():
     program = f"""
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from looopy.observe.otlp import OTLPExporter
+from looopy.observe.sending.otlp import OTLPExporter
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(OTLPExporter("http://127.0.0.1:{free_port()}/v1/traces", timeout=60)))
 provider.get_tracer("looopy").start_span("last").end()

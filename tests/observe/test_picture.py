@@ -16,10 +16,10 @@ from rich.console import Console
 
 from looopy import AgentLoop, ConfigurationError, MissingExtra, Usage
 from looopy.events import Event, Failure, InputRequired, LLMCall, Task, ToolComplete, ToolStart
-from looopy.observe.bars import ASCII, UNICODE, Axis
-from looopy.observe.figures import dollars, duration, harmless, percent, shortly
-from looopy.observe.picture import Picture
-from looopy.observe.timeline import timeline
+from looopy.observe.pictures.bars import ASCII, UNICODE, Axis
+from looopy.observe.pictures.figures import dollars, duration, harmless, percent, shortly
+from looopy.observe.pictures.picture import Picture
+from looopy.observe.pictures.timeline import timeline
 from looopy.testing import ScriptedModel, calls, run_virtual, says, stalls
 from observe.recorded import Recorded, answer, crawl, research, retry, status
 from observe.test_timeline import any_event, crowded
@@ -474,7 +474,7 @@ def test_run_trace_draws_a_run_that_goes_on_up_to_now() -> None:
 
 
 def test_run_trace_without_rich_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "looopy.observe.picture")
+    monkeypatch.delitem(sys.modules, "looopy.observe.pictures.picture")
     monkeypatch.setitem(sys.modules, "rich.cells", None)
 
     with pytest.raises(MissingExtra, match=r"drawing a trace needs rich: pip install 'looopy\[cli\]'"):

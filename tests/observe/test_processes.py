@@ -123,8 +123,8 @@ def test_a_program_does_not_wait_at_its_end_for_a_receiver_that_is_not_there(lan
         told = threading.Event()
         for handler in (logging.StreamHandler(), Ear(logging.WARNING)):
             logging.getLogger("looopy.observe").addHandler(handler)
-        import looopy.observe.otlp
-        looopy.observe.otlp._FIRST_WAIT = 4.5  # the end comes while it is waited for the second attempt
+        import looopy.observe.sending.otlp
+        looopy.observe.sending.otlp._FIRST_WAIT = 4.5  # the end comes while it is waited for the second attempt
         atexit.register(lambda: tell(time.monotonic() - began))  # what is registered first is done last
         instrument(langfuse={langfuse!r})
         asyncio.run(answer())

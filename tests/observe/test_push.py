@@ -14,9 +14,9 @@ from opentelemetry.context import get_value
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 
-from looopy.observe.diagnosis import Failure
 from looopy.observe.meters import LightMeters
-from looopy.observe.outages import Outages
+from looopy.observe.sending.diagnosis import Failure
+from looopy.observe.sending.outages import Outages
 from observe.kept import PREFERENCE, RESOURCE, SECONDS, Kept, plain
 from observe.receiver import GOOD, HELD, Receiver, status
 

@@ -23,8 +23,8 @@ from looopy.events import (
     ToolComplete,
     ToolStart,
 )
-from looopy.observe.timeline import DEEPEST, Retry, Span, timeline
-from looopy.observe.totals import Spent, Time, spent, time_of
+from looopy.observe.pictures.timeline import DEEPEST, Retry, Span, timeline
+from looopy.observe.pictures.totals import Spent, Time, spent, time_of
 from observe.recorded import NOON, START, TOO_SLOW, Recorded, answer, crawl, research, retry, status
 
 

@@ -19,7 +19,7 @@ from looopy.observe.langfuse.chat import chat_view
 from looopy.observe.switches import switched_off
 
 if TYPE_CHECKING:
-    from looopy.observe.otlp import OTLPExporter
+    from looopy.observe.sending.otlp import OTLPExporter
 
 CLOUD = "https://cloud.langfuse.com"
 
@@ -111,7 +111,7 @@ class Account:
         Args:
             **headers: more of them, with `_` for `-`.
         """
-        from looopy.observe.otlp import OTLPExporter  # noqa: PLC0415  the SDK is an extra
+        from looopy.observe.sending.otlp import OTLPExporter  # noqa: PLC0415  the SDK is an extra
 
         return OTLPExporter(
             self.endpoint,

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from looopy.errors import MissingExtra
 from looopy.observe.forks import forget_in_forks
 from looopy.observe.langfuse.account import Account
-from looopy.observe.otlp import OTLPExporter
+from looopy.observe.sending.otlp import OTLPExporter
 
 try:
     from langfuse import Langfuse, is_default_export_span

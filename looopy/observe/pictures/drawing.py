@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from looopy.events import Event, LLMRetry, StatusUpdate, ToolComplete
 from looopy.observe.content import Content, told
-from looopy.observe.picture import draw
-from looopy.observe.timeline import Origin
+from looopy.observe.pictures.picture import draw
+from looopy.observe.pictures.timeline import Origin
 
 
 @dataclass(slots=True)

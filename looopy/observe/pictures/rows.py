@@ -8,10 +8,10 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from looopy.events import Failure
-from looopy.observe.bars import Signs
-from looopy.observe.figures import counted, dollars, duration, harmless, percent, shortly
-from looopy.observe.timeline import Retry, Span, SpanStatus
-from looopy.observe.totals import Spent, Time, spent
+from looopy.observe.pictures.bars import Signs
+from looopy.observe.pictures.figures import counted, dollars, duration, harmless, percent, shortly
+from looopy.observe.pictures.timeline import Retry, Span, SpanStatus
+from looopy.observe.pictures.totals import Spent, Time, spent
 
 _MANY = 12  # children of one span; of more, those at the ends and those that stand out are shown
 _AT_ENDS = 3  # of many children, at either end

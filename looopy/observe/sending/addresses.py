@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from looopy.errors import ConfigurationError
-from looopy.observe.diagnosis import Settings
+from looopy.observe.sending.diagnosis import Settings
 
 _log = logging.getLogger("looopy.observe")
 

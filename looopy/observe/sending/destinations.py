@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanContext, TraceFlags, TracerProvider
 
 from looopy.errors import ConfigurationError, words
 from looopy.observe.forks import forget_in_forks
-from looopy.observe.otlp import OTLPExporter
+from looopy.observe.sending.otlp import OTLPExporter
 
 _log = logging.getLogger("looopy.observe")
 _BATCH = 512  # spans of a request, as the SDK has it

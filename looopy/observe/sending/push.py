@@ -20,9 +20,9 @@ from opentelemetry.context import attach, set_value
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
 from looopy.errors import redact, words
-from looopy.observe.addresses import secrets_of_metrics
-from looopy.observe.diagnosis import shown
-from looopy.observe.outages import is_known
+from looopy.observe.sending.addresses import secrets_of_metrics
+from looopy.observe.sending.diagnosis import shown
+from looopy.observe.sending.outages import is_known
 
 _log = logging.getLogger("looopy.observe")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from looopy.messages import Usage
-from looopy.observe.timeline import Span
+from looopy.observe.pictures.timeline import Span
 
 
 @dataclass(frozen=True, slots=True)

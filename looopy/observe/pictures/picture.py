@@ -13,11 +13,11 @@ from typing import IO
 
 from looopy.errors import MissingExtra
 from looopy.events import Event
-from looopy.observe.bars import ASCII, UNICODE, Axis, Signs
-from looopy.observe.figures import duration, harmless
-from looopy.observe.rows import Bar, Look, Row, Rows, foot
-from looopy.observe.timeline import Origin, Span, SpanStatus, timeline
-from looopy.observe.totals import Time, spent_by_model, time_of
+from looopy.observe.pictures.bars import ASCII, UNICODE, Axis, Signs
+from looopy.observe.pictures.figures import duration, harmless
+from looopy.observe.pictures.rows import Bar, Look, Row, Rows, foot
+from looopy.observe.pictures.timeline import Origin, Span, SpanStatus, timeline
+from looopy.observe.pictures.totals import Time, spent_by_model, time_of
 
 try:
     from rich.cells import cell_len, chop_cells, set_cell_size

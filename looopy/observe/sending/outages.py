@@ -8,7 +8,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 from weakref import WeakSet
 
-from looopy.observe.diagnosis import Failure
+from looopy.observe.sending.diagnosis import Failure
 
 _log = logging.getLogger("looopy.observe")
 _QUIET = 600.0  # seconds in which a kind of failure is not said again: a server may be on and off

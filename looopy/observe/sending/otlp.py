@@ -31,10 +31,19 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from looopy.errors import ConfigurationError, words
-from looopy.observe.addresses import ENDPOINT, TIMEOUT, Compression, address, environment, tls
-from looopy.observe.diagnosis import LANGFUSE, Answer, Failure, Settings, Target, of_answer, of_error, shown
-from looopy.observe.encoding import Encoded, Request, Rewrite, encode
-from looopy.observe.outages import Outages
+from looopy.observe.sending.addresses import ENDPOINT, TIMEOUT, Compression, address, environment, tls
+from looopy.observe.sending.diagnosis import (
+    LANGFUSE,
+    Answer,
+    Failure,
+    Settings,
+    Target,
+    of_answer,
+    of_error,
+    shown,
+)
+from looopy.observe.sending.encoding import Encoded, Request, Rewrite, encode
+from looopy.observe.sending.outages import Outages
 
 _MOST = 64 * 2**20  # bytes of a request; the specification's default limit
 _ANSWER = 65_536  # bytes of an answer that are read
