@@ -5,8 +5,23 @@ from __future__ import annotations
 import asyncio
 
 from benchmarks.loops import PROMPT
-from looopy import Fallback, LiteLLMProvider, LLMProvider, LLMRequest, Message, Retry
+from looopy import (
+    Budget,
+    Cache,
+    Fallback,
+    Limiter,
+    LiteLLMProvider,
+    LLMProvider,
+    LLMRequest,
+    MemoryCache,
+    Message,
+    Meter,
+    RateLimit,
+    Retry,
+)
 from looopy.events import LLMEvent
+
+PLENTY = 10**12
 
 REQUEST = LLMRequest(messages=(Message.user(PROMPT),))
 
@@ -17,6 +32,17 @@ def bare(url: str, model: str) -> LLMProvider:
 
 def wrapped(url: str, model: str) -> LLMProvider:
     return Retry(Fallback(bare(url, model), "another"))
+
+
+def stacked(url: str, model: str) -> LLMProvider:
+    """All four that most programs want, with limits that are counted and never reached."""
+    limiter = Limiter(requests_per_minute=PLENTY, tokens_per_minute=PLENTY, at_once=20)
+    limited = Budget(RateLimit(bare(url, model), limiter), Meter(), tokens=PLENTY, cost=1e9)
+    return Retry(Fallback(limited, "another"))
+
+
+def cached(url: str, model: str) -> LLMProvider:
+    return Cache(bare(url, model), MemoryCache())
 
 
 async def ask(provider: LLMProvider, pieces: int, calls: int) -> None:

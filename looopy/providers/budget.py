@@ -136,7 +136,7 @@ class _Bill(Passage):
 
     def begin(self) -> None:
         """Ask, unless there is nothing left to spend, or too little for the question."""
-        total, paid = self._meter.add(0.0, 0.0)
+        total, paid = self._meter.spent()
         if total >= self._tab.most_tokens or paid >= self._tab.most_cost:
             self.end(self._spent(total, paid))
             return

@@ -82,6 +82,10 @@ class Meter:
         tokens, paid = self._paid.get(model, (0, 0.0))
         return paid / tokens if tokens else 0.0
 
+    def spent(self) -> tuple[float, float]:
+        """What was used, without waiting for those who are counting; for `Budget`."""
+        return self._sum()
+
     def count(self, tab: Tab, tokens: float = 0.0, cost: float = 0.0) -> tuple[float, float]:
         """Count what a call is ahead, and some more; for `Budget`. Gives what that makes in all."""
         with self._lock:
@@ -100,12 +104,15 @@ class Meter:
 
     def settle(self, tab: Tab, tokens: float | None, cost: float | None) -> None:
         """A call is over and was this, whatever was counted of it; for `Budget`. None where only the estimate is known."""
-        self.count(tab)
         with self._lock:
             self._turn_of(None)
+            ahead, tab.ahead = tab.ahead, 0.0
             self._add(
-                0.0 if tokens is None else tokens - tab.tokens, 0.0 if cost is None else cost - tab.cost
+                ahead if tokens is None else tokens - tab.tokens,
+                ahead * tab.price if cost is None else cost - tab.cost,
             )
+            if self._ahead is tab:
+                self._ahead = None
 
     def _turn_of(self, tab: Tab | None) -> None:
         """Somebody counts: whoever is ahead comes back with its next piece."""
@@ -116,9 +123,12 @@ class Meter:
                 self._ahead = None
 
     def _add(self, tokens: float, cost: float) -> None:
-        # Rounding must not leave less than nothing where an estimate is taken back.
-        self._tokens = max(0.0, self._tokens + tokens)
-        self._cost = max(0.0, self._cost + cost)
+        self._tokens += tokens
+        self._cost += cost
+        if (
+            tokens < 0.0 or cost < 0.0
+        ):  # rounding must not leave less than nothing where an estimate is taken back
+            self._tokens, self._cost = max(0.0, self._tokens), max(0.0, self._cost)
 
     def _sum(self) -> tuple[float, float]:
         ahead = self._ahead

@@ -101,7 +101,7 @@ class Retry:
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model, and again when it fails; `LLMResponse.attempts` says how many requests it took."""
         request = changed(request, params={"num_retries": 0, **request.params})
-        again = Attempt(begin=lambda: asked(self.provider, request), model=request.model or self.model)
+        again = Attempt(begin=lambda: asked(self.provider, request), model=request.model)
         return attempts(lambda: (again, self._rule(again)))
 
     def _rule(self, again: Attempt) -> Then:
@@ -111,6 +111,7 @@ class Retry:
         def then(error: Exception, shown: Shown) -> Attempt | Exception:
             nonlocal failed
             failed += 1
+            again.model = again.model or self.model  # asked only now: in a stack it goes through all of it
             if shown or failed >= self._attempts_for(error):
                 return error
             wait = self._wait(error, failed)

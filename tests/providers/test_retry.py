@@ -12,11 +12,22 @@ from typing import Any
 
 import pytest
 import reactivex as rx
-from providers.wrapping import HI, Named, Stubborn, answer, heard, in_the_turn_of, most, proxy, story
+from providers.wrapping import HI, Named, Stubborn, answer, heard, in_the_turn_of, most, proxy, story, told
 from reactivex import Observable
 from reactivex import operators as ops
 
-from looopy import AgentLoop, Fallback, Hedge, LiteLLMProvider, LLMProvider, LoadBalance, Message, Retry
+from looopy import (
+    AgentLoop,
+    Fallback,
+    Hedge,
+    Limiter,
+    LiteLLMProvider,
+    LLMProvider,
+    LoadBalance,
+    Message,
+    RateLimit,
+    Retry,
+)
 from looopy.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -439,6 +450,29 @@ def test_a_failure_after_leaving_asks_nobody_again():
         return seen
 
     assert run_virtual(main()) == []
+
+
+def test_text_and_all_else_keep_their_order_through_a_stack_and_nothing_comes_after_leaving():
+    stubborn, seen = Stubborn(), list[str]()
+    sent = [
+        ContentDelta(delta="1"), ThoughtDelta(delta="2"), ContentDelta(delta="3"), ContentReset(),
+        ContentDelta(delta="4"), ThoughtDelta(delta="5"), ContentDelta(delta="6"), ContentDelta(delta="7"),
+    ]  # fmt: skip
+
+    async def main() -> None:
+        stack = Retry(Fallback(RateLimit(stubborn, Limiter(at_once=1)), "another"))
+
+        def show(event: LLMEvent) -> None:
+            seen.append(told(event))
+            if len(seen) == len(sent) - 1:
+                leaving.dispose()
+
+        leaving = stack.call(HI).subscribe(show)
+        for event in sent:
+            stubborn.say(event)
+
+    run_virtual(main())
+    assert seen == ["1", "(2)", "3", "reset", "4", "(5)", "6"]
 
 
 def test_an_observer_may_subscribe_and_so_may_nobody():
