@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import cache
@@ -23,8 +24,7 @@ def changed(value: T, /, **changes: object) -> T:
     kind = type(value)
     read, writers = _fields_of(kind)
     twin = object.__new__(kind)
-    for _ in map(_call, writers, repeat(twin), read(value)):  # a loop that runs in C
-        pass
+    _all_of_it(map(_call, writers, repeat(twin), read(value)))
     for name, field in changes.items():
         object.__setattr__(twin, name, field)
     return twin
@@ -34,16 +34,15 @@ def copies(value: T, name: str, each: Iterable[object], /) -> list[T]:
     """Copies that differ in one field, for many of them at once: at a third of the price again."""
     kind = type(value)
     read, writers = _fields_of(kind)
-    same = list(zip(writers, read(value), strict=True))
-    write_own = getattr(kind, name).__set__
-    found: list[T] = []
-    for own in each:
-        twin = object.__new__(kind)
-        for write, field in same:
-            write(twin, field)
-        write_own(twin, own)
-        found.append(twin)
-    return found
+    own = list(each)
+    twins: list[T] = [object.__new__(kind) for _ in own]
+    for write, field in zip(writers, read(value), strict=True):
+        _all_of_it(map(write, twins, repeat(field)))
+    _all_of_it(map(getattr(kind, name).__set__, twins, own))
+    return twins
+
+
+_all_of_it = deque[None](maxlen=0).extend  # a loop that runs in C
 
 
 @cache

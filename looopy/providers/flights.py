@@ -5,11 +5,11 @@ A `Seat` is a subscriber, a `Flight` a call that has as many as there are, a `Ke
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol, TypeAlias, TypeVar, cast
 
 from pydantic_core import from_json, to_json
@@ -30,7 +30,7 @@ from looopy.events import (
     loads,
 )
 from looopy.frozen import changed, copies
-from looopy.messages import JSON, jsonable
+from looopy.messages import JSON, Message, jsonable
 from looopy.providers.requests import Hearer, Passage
 from looopy.reactive import from_aiter, from_awaitable, gate
 
@@ -42,14 +42,14 @@ E = TypeVar("E", bound=LLMEvent)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An answer to be given again: new events, which nobody else holds.
+    """An answer that is to be given again; each time with new events, which nobody else holds.
 
     Attributes:
-        pieces: how it was streamed.
-        response: its end.
+        briefs: the pieces that it was streamed in, as `_brief` has them.
+        response: its end, without ids.
     """
 
-    pieces: list[Piece]
+    briefs: list[JSON]
     response: LLMResponse
 
     @classmethod
@@ -57,16 +57,37 @@ class Kept:
         """What `written` made; None of anything else."""
         if not isinstance(value, bytes):
             return None
-        pieces, _, response = value.partition(b"\n")
-        try:
-            kept = cls(_pieces(from_json(pieces)), cast("LLMResponse", loads(response)))
-        except (ValueError, TypeError):
-            return None
-        return kept if isinstance(kept.response, LLMResponse) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        if len(value) > _LONG:
+            return _read(value)
+        known = _read_lately(value)
+        if known is None or _only_text(known.response.message):
+            return known
+        return _read(value)  # somebody may change an argument of a tool call in place
 
-    def twin(self) -> Kept:
-        """The same once more, for somebody else."""
-        return Kept([_blank(piece) for piece in self.pieces], _blank(self.response))
+    def pieces(self) -> list[Piece]:
+        """New pieces."""
+        if set(map(type, self.briefs)) == {str}:  # all at once, since there are thousands of them
+            return copies(_TEXT, "delta", self.briefs)
+        return [_piece(brief) for brief in self.briefs]
+
+
+def _read(value: bytes) -> Kept | None:
+    briefs, _, response = value.partition(b"\n")
+    try:
+        kept = Kept(from_json(briefs), cast("LLMResponse", loads(response)))
+        kept.pieces()
+    except (ValueError, TypeError):
+        return None
+    return kept if isinstance(kept.response, LLMResponse) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+_LONG = 16_384  # bytes; what is longer is read anew each time
+_read_lately = lru_cache(maxsize=64)(_read)
+
+
+def _only_text(message: Message) -> bool:
+    """Whether there is nothing in a message that could be changed in place."""
+    return isinstance(message.content, str) and not (message.tool_calls or message.extra)
 
 
 def written(events: Sequence[LLMEvent]) -> bytes | None:
@@ -92,12 +113,6 @@ def _brief(piece: Piece) -> JSON:
             return [piece.call_id, piece.tool_name, piece.delta]
 
 
-def _pieces(briefs: JSON) -> list[Piece]:
-    if set(map(type, briefs)) == {str}:  # all at once, since there are thousands of them
-        return copies(_TEXT, "delta", briefs)
-    return [_piece(brief) for brief in briefs]
-
-
 _TEXT: Piece = ContentDelta(delta="")
 
 
@@ -113,9 +128,14 @@ def _piece(brief: JSON) -> Piece:
             raise ValueError("no piece of an answer")
 
 
-def _blank(event: E) -> E:
+def _blank(event: E, **changes: object) -> E:
     """The event without the ids of the run that has it."""
-    return changed(event, task_id="", context_id="", seq=0, timestamp=BLANK, parent_task_id="", path=())
+    return changed(event, **_NO_IDS, **changes)
+
+
+_NO_IDS: Mapping[str, object] = {
+    "task_id": "", "context_id": "", "seq": 0, "timestamp": BLANK, "parent_task_id": "", "path": (),
+}  # fmt: skip
 
 
 class Seat(Passage):
@@ -153,13 +173,14 @@ class Seat(Passage):
 
     def hear(self, event: LLMEvent) -> None:
         """Pass on an event of the call."""
-        if not self.pays:
-            event = _blank(event)
-            if isinstance(event, LLMResponse):
-                event = self._for_nothing(event)
-            elif not isinstance(event, LLMRetry | ContentReset):
+        if self.pays:
+            self.on_next(event)
+        elif isinstance(event, LLMResponse):
+            self.other(self._for_nothing(event))
+        else:
+            if not isinstance(event, LLMRetry | ContentReset):
                 self._first_piece()
-        self.on_next(event)
+            self.on_next(_blank(event))
 
     def other(self, event: LLMEvent, /) -> None:
         """Pass it on."""
@@ -171,20 +192,20 @@ class Seat(Passage):
 
     def replay(self, kept: Kept) -> None:
         """Give a kept answer, as it was streamed."""
-        if len(kept.pieces) > _BREATH:
+        if len(kept.briefs) > _BREATH:
             # By a task, which lets others go on in between, and waits for slow readers.
             self.made(from_aiter(lambda: self._one_by_one(kept)).attach(self))
             return
-        if kept.pieces:
+        if kept.briefs:
             self._first_piece()
-        for piece in kept.pieces:
+        for piece in kept.pieces():
             self.on_next(piece)
         self.other(self._for_nothing(kept.response))
         self.end()
 
     async def _one_by_one(self, kept: Kept) -> AsyncIterator[LLMEvent]:
         self._first_piece()
-        for piece in kept.pieces:
+        for piece in kept.pieces():
             yield piece
         yield self._for_nothing(kept.response)
 
@@ -197,14 +218,11 @@ class Seat(Passage):
             self._first_token = threads.now() - self._began
 
     def _for_nothing(self, response: LLMResponse) -> LLMResponse:
-        """The answer for one who does not pay: filled in, since nobody else holds it (`replace` would take three times as long)."""
-        write = object.__setattr__
-        write(response, "cached", True)
-        write(response, "cost", 0.0)
-        write(response, "attempts", 0)
-        write(response, "seconds", threads.now() - self._began)
-        write(response, "first_token", self._first_token)
-        return response
+        """The answer for one who does not pay."""
+        seconds = threads.now() - self._began
+        return _blank(
+            response, cached=True, cost=0.0, attempts=0, seconds=seconds, first_token=self._first_token
+        )
 
 
 def _copied(error: Exception) -> Exception:
@@ -313,7 +331,7 @@ class Flight:
         if kept is None:
             self.fetch()
         else:
-            self._end(lambda seat: seat.replay(kept.twin()))
+            self._end(lambda seat: seat.replay(kept))
 
     def _heard(self, event: LLMEvent) -> None:
         if isinstance(event, ContentReset):

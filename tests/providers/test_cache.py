@@ -115,6 +115,28 @@ def twice(
     return first, second, len(model.requests)
 
 
+async def test_who_changes_what_came_out_of_the_cache_changes_it_for_nobody_else() -> None:
+    cache = Cache(Named("m", calls("add", a=[1])), MemoryCache())
+    for _ in range(3):
+        listener = Listener(cache)
+        await listener.over.wait()
+        (call,) = listener.response.tool_calls
+        assert call.arguments == {"a": [1]}
+        call.arguments["a"].append(2)
+
+
+async def test_a_long_answer_comes_out_of_the_cache_whole() -> None:
+    pieces = [f"{n}:{'long ' * 2_000}" for n in range(3)]
+    cache = Cache(Named("m", says(*pieces)), MemoryCache())
+    heard_by = [Listener(cache) for _ in range(2)]
+    await heard_by[0].over.wait()
+    heard_by.append(Listener(cache))
+    await heard_by[2].over.wait()
+    told = [[each.delta for each in listener.events[:-1]] for listener in heard_by]
+    assert told == [pieces] * 3
+    assert [listener.response.cached for listener in heard_by] == [False, True, True]
+
+
 # ------------------------------------------------------------------------------------------------------------ hits
 
 
