@@ -37,6 +37,7 @@ from looopy.observe.sending.destinations import bounded
 from looopy.observe.spans import RunSpans, Spans, called_from
 from looopy.observe.switches import draws, why_off
 from looopy.ports import Embedder, Embeddings, EmbedRequest
+from looopy.reactive import Lockless
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -415,7 +416,7 @@ class _Watch:
                 self._faults.caught("the end of a run could not be recorded", error)
 
 
-class _Watching(Observable[Event]):
+class _Watching(Lockless[Event]):
     """The events of a run that is watched. It wraps no observer more than it must, since a burst has thousands of events."""
 
     def __init__(self, watch: _Watch, source: Observable[Event]) -> None:

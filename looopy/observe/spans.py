@@ -23,7 +23,7 @@ from typing import ClassVar, NamedTuple, cast
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status, StatusCode, TraceFlags
 
 from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import (
@@ -482,14 +482,11 @@ _CALLED_FROM = otel.create_key("looopy-call")
 
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     """The request as a part of a span, which the proxy will be told of."""
-    if not span.is_valid:
+    trace_id, span_id, _, flags, _, valid = span  # its properties are functions in Python
+    if not valid:
         return request
-    return below(
-        request,
-        trace_id=trace.format_trace_id(span.trace_id),
-        span_id=trace.format_span_id(span.span_id),
-        sampled=span.trace_flags.sampled,
-    )
+    sampled = bool(flags & TraceFlags.SAMPLED)
+    return below(request, trace_id=f"{trace_id:032x}", span_id=f"{span_id:016x}", sampled=sampled)
 
 
 _MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
