@@ -23,6 +23,7 @@ from looopy import watcher
 from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
+from looopy.observe.carried import called_from
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
@@ -34,7 +35,7 @@ from looopy.observe.options import Options
 from looopy.observe.pictures.timeline import Origin
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.sending.destinations import bounded
-from looopy.observe.spans import RunSpans, Spans, called_from
+from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.reactive import Lockless
