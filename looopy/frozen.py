@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import cache
 from operator import attrgetter
+from types import MemberDescriptorType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def copies(value: T, name: str, each: Iterable[object], /) -> list[T]:
     kind = type(value)
     read, writers = _fields_of(kind)
     same = list(zip(writers, read(value), strict=True))
-    write_own = getattr(kind, name).__set__
+    write_own = _writer(kind, name)
     found: list[T] = []
     for own in each:
         twin = object.__new__(kind)
@@ -49,4 +50,12 @@ def _fields_of(
 ) -> tuple[Callable[[object], tuple[object, ...]], list[Callable[[object, object], None]]]:
     """What reads all fields of a class with slots at once, and what writes each of them, frozen or not."""
     names = [each.name for each in fields(kind)]
-    return attrgetter(*names), [getattr(kind, name).__set__ for name in names]
+    return attrgetter(*names), [_writer(kind, name) for name in names]
+
+
+def _writer(kind: Any, name: str) -> Callable[[object, object], None]:
+    slot = getattr(kind, name, None)
+    if isinstance(slot, MemberDescriptorType):
+        return slot.__set__
+    # A class that somebody derived from one of ours, without slots.
+    return lambda twin, field: object.__setattr__(twin, name, field)
