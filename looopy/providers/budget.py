@@ -16,6 +16,7 @@ from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.clocks import LARGEST
 from looopy.providers.estimates import input_tokens, tokens_of
 from looopy.providers.meter import Meter, Tab
 from looopy.providers.requests import Hearer, Passage, Requests
@@ -255,6 +256,6 @@ class _Bill(Passage):
 
 
 def _is_limit(value: object, *, least_is_zero: bool) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value <= LARGEST:
         return False
     return value > 0 or (least_is_zero and value == 0)

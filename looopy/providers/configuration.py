@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON
@@ -95,12 +97,14 @@ def check_sampling(
     Raises:
         ConfigurationError: one is out of its range.
     """
-    for name, value, good, allowed in (
-        ("temperature", temperature, temperature is None or 0 <= temperature <= 2, "from 0 to 2"),
-        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
-        ("max_tokens", max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
+    for name, value, kind, least, most, allowed in (
+        ("temperature", temperature, int | float, 0, 2, "a number from 0 to 2"),
+        ("top_p", top_p, int | float, sys.float_info.min, 1, "a number above 0 and at most 1"),
+        ("max_tokens", max_tokens, int, 1, math.inf, "a whole number, at least 1, or None"),
     ):
-        if not good:
+        given: object = value
+        number = isinstance(given, kind) and not isinstance(given, bool)
+        if given is not None and not (number and least <= cast("float", given) <= most):
             raise ConfigurationError(f"{name}={value!r} must be {allowed}", argument=name)
 
 

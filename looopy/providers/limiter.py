@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 
 from looopy import threads
 from looopy.errors import ConfigurationError
@@ -62,7 +62,9 @@ class Limiter:
         self._at_once = at_once or math.inf
         self.counts_tokens = tokens_per_minute is not None
         self._open = 0
-        self._queue: deque[Place] = deque()
+        self._queue: OrderedDict[Place, None] = (
+            OrderedDict()
+        )  # who leaves is found at once, however long it is
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -87,7 +89,7 @@ class Limiter:
         """A place in the queue, for a call of about so many tokens; it is held from now on."""
         place = Place(self, tokens)
         with self._lock:
-            self._queue.append(place)
+            self._queue[place] = None
         return place
 
     def leave(self, turn: Turn) -> None:
@@ -114,7 +116,7 @@ class Limiter:
             if wait:
                 place.arm(wait)
                 return None
-            self._queue.popleft()
+            del self._queue[place]
             turn = self._take(place.tokens, now)
         self._nudge()
         return turn
@@ -122,15 +124,16 @@ class Limiter:
     def give_up(self, place: Place) -> None:
         """A place is not wanted any more; for `Place.leave`."""
         with self._lock:
-            if place in self._queue:
-                self._queue.remove(place)
-        self._nudge()
+            first = next(iter(self._queue), None) is place
+            self._queue.pop(place, None)
+        if first:
+            self._nudge()
 
     def _first(self) -> Place | None:
         """Who is next; those whose event loop has ended without a word are not."""
-        while self._queue and self._queue[0].loop.is_closed():
-            self._queue.popleft()
-        return self._queue[0] if self._queue else None
+        while (first := next(iter(self._queue), None)) is not None and first.loop.is_closed():
+            del self._queue[first]
+        return first
 
     def _wait(self, tokens: float, now: float) -> float:
         """Seconds until a call may begin; infinity where it depends on another's end."""

@@ -144,10 +144,10 @@ def test_the_variable_that_holds_a_wrong_value_is_named(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"temperature": 2.5}, "temperature=2.5 must be from 0 to 2"),
-        ({"temperature": float("nan")}, "temperature=nan must be from 0 to 2"),
-        ({"top_p": 0.0}, "top_p=0.0 must be above 0 and at most 1"),
-        ({"max_tokens": 0}, "max_tokens=0 must be at least 1, or None"),
+        ({"temperature": 2.5}, "temperature=2.5 must be a number from 0 to 2"),
+        ({"temperature": float("nan")}, "temperature=nan must be a number from 0 to 2"),
+        ({"top_p": 0.0}, "top_p=0.0 must be a number above 0 and at most 1"),
+        ({"max_tokens": 0}, "max_tokens=0 must be a whole number, at least 1, or None"),
         ({"timeout": 0}, "timeout: call=0 must be a number of seconds above 0, or None for no limit"),
         ({"extra_params": {"messages": []}}, "extra_params sets 'messages', which has its own place: "),
         ({"extra_params": {"stream": False}}, "extra_params sets 'stream', which has its own place: "),
