@@ -299,11 +299,7 @@ class _Window:
 
 _limiters: WeakSet[Limiter] = WeakSet()
 
-
-def _forked() -> None:
-    for limiter in tuple(_limiters):
-        limiter._forget()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-
-
 # Windows has no fork.
-getattr(os, "register_at_fork", dict)(after_in_child=_forked)
+getattr(os, "register_at_fork", dict)(
+    after_in_child=lambda: [limiter._forget() for limiter in tuple(_limiters)]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+)
