@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
 from looopy.arguments import (
     Prompt,
+    check_answered,
     fits,
     history_of,
     message_of,
@@ -183,11 +184,13 @@ class AgentLoop:
                 metadata has no JSON form, or the output type has no JSON schema.
         """
         message, output = message_of(prompt), Output.of(output_type)
+        messages = history_of(history)
+        check_answered((*messages, message))
         state = LoopState(
             task_id=text_of("task_id", task_id) or uuid.uuid4().hex,
             context_id=text_of("context_id", context_id) or uuid.uuid4().hex,
             agent_id=self.agent_id,
-            messages=history_of(history),
+            messages=messages,
             session_id=text_of("session_id", session_id),
             user_id=text_of("user_id", user_id),
             tags=tags_of(tags),

@@ -72,6 +72,32 @@ def history_of(messages: Iterable[Message]) -> tuple[Message, ...]:
     )
 
 
+def check_answered(conversation: Sequence[Message]) -> None:
+    """Check that each tool call is followed by its answer, and each answer follows its call: no model takes anything else.
+
+    Raises:
+        ConfigurationError: one is not; the message says which, counted from 1.
+    """
+    open_calls: dict[str, str] = {}
+    for place, message in enumerate((*conversation, None), start=1):
+        if message is not None and message.role == "tool":
+            if open_calls.pop(message.tool_call_id, None) is None:
+                raise ConfigurationError(
+                    f"message {place} of the conversation answers the tool call {message.tool_call_id!r}, which the answer before it does not hold, "
+                    "or which has its answer: leave it out",
+                    argument="history",
+                )
+            continue
+        for call_id, name in open_calls.items():
+            raise ConfigurationError(
+                f"message {place} of the conversation comes before an answer to the tool call {name!r} ({call_id}): put "
+                f'Message.tool("…", tool_call_id={call_id!r}) before it, whatever it says',
+                argument="history",
+            )
+        if message is not None:
+            open_calls = {call.id: call.name for call in message.tool_calls}
+
+
 def text_of(argument: str, given: str) -> str:
     """An id as it was passed; empty where it is None. Or what is wrong with it, without the id, which may be a person's."""
     said: Any = given

@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import cache
 from itertools import repeat
 from operator import attrgetter, call
+from types import MemberDescriptorType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ def copies(value: T, name: str, each: Iterable[object], /) -> list[T]:
     twins: list[T] = [object.__new__(kind) for _ in own]
     for write, field in zip(writers, read(value), strict=True):
         _all_of_it(map(write, twins, repeat(field)))
-    _all_of_it(map(getattr(kind, name).__set__, twins, own))
+    _all_of_it(map(_writer(kind, name), twins, own))
     return twins
 
 
@@ -51,4 +52,12 @@ def _fields_of(
 ) -> tuple[Callable[[object], tuple[object, ...]], list[Callable[[object, object], None]]]:
     """What reads all fields of a class with slots at once, and what writes each of them, frozen or not."""
     names = [each.name for each in fields(kind)]
-    return attrgetter(*names), [getattr(kind, name).__set__ for name in names]
+    return attrgetter(*names), [_writer(kind, name) for name in names]
+
+
+def _writer(kind: Any, name: str) -> Callable[[object, object], None]:
+    slot = getattr(kind, name, None)
+    if isinstance(slot, MemberDescriptorType):
+        return slot.__set__
+    # A class that somebody derived from one of ours, without slots.
+    return lambda twin, field: object.__setattr__(twin, name, field)

@@ -29,7 +29,7 @@ from looopy.events import (
     ThoughtDelta,
     ToolCallDelta,
 )
-from looopy.messages import Message
+from looopy.messages import Message, Usage
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.reactive import Lockless
 from looopy.setup import Limits, exceeded
@@ -91,7 +91,9 @@ class ModelCall:
                 case ContentReset():
                     text.clear()
                     self._thoughts.clear()
-                case LLMResponse(message=Message(role="assistant")):
+                case LLMResponse(
+                    message=Message(role="assistant"), usage=None | Usage(), cost=None | float() | int()
+                ):
                     self._answered = True
                     clocks.stop()
                     event = _with_unique_calls(event)
@@ -124,7 +126,8 @@ class ModelCall:
         """A model must not write what only the loop may, such as the status of the task."""
         what = f"{_name(self._provider)} emitted a {type(event).__name__}"
         why = " after its LLMResponse" if self._answered else ""
-        mend = "a model emits ContentDelta, ThoughtDelta and ToolCallDelta with text, and last one LLMResponse with an assistant's message"
+        mend = "a model emits ContentDelta, ThoughtDelta and ToolCallDelta with text, and last one LLMResponse with an assistant's message, "
+        mend += "and with a Usage and a cost in US dollars where it has them"
         return ModelFailed(f"{what}{why}; {mend}", model=self._model)
 
     def cut(self) -> LLMResponse | None:

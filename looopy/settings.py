@@ -53,6 +53,7 @@ _NAMED: Mapping[str, tuple[str, ...]] = {
 }
 """Variables of the environment with names of their own, which the rest of looopy reads too, and the keys that they stand for."""
 
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _FIELD = re.compile(r'field "(\w+)"')
 
 
@@ -334,6 +335,13 @@ class Settings(BaseSettings):
             return ""
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
+            if not _VARIABLE.fullmatch(self.api_key_env):
+                # Not shown: mostly it is the key itself.
+                raise ConfigurationError(
+                    "api_key_env holds something else than the name of a variable that is set in the environment, such as OPENAI_API_KEY; "
+                    "a key itself stands in api_key, or better in LITELLM_API_KEY",
+                    argument="api_key_env",
+                )
             raise ConfigurationError(
                 f"api_key_env names the variable {self.api_key_env}, which is not set in the environment",
                 argument="api_key_env",
@@ -385,7 +393,11 @@ def _read(file: Path) -> dict[str, Any]:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is no TOML: {redact(str(error))}", argument="path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # also a NUL in the path, a giant number, a nest too deep
         raise ConfigurationError(
             f"the settings file {file} cannot be read: {words(error)}", argument="path"
         ) from None

@@ -176,6 +176,12 @@ class Asking:
                 f"provider={self.provider!r} is the name of a model: write model={self.provider!r}",
                 argument="provider",
             )
+        given = cast("object", self.model)
+        if not isinstance(given, str):
+            raise ConfigurationError(
+                f"model={given!r}: it must be a model's name; leave it out for that of the environment or of the provider",
+                argument="model",
+            )
         provider = self.provider or provider_for(self.model)
         model = self.model if self.provider else ""
         sampling = (self.temperature, self.max_tokens, self.top_p)

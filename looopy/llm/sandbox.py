@@ -10,6 +10,7 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta
 from jinja2 import Undefined as Nothing
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from looopy.errors import words
 from looopy.llm.templates import Rendering, Undefined, shown
 from looopy.messages import JSON
 
@@ -49,6 +50,12 @@ def compiled(text: str) -> tuple[frozenset[str], Rendering]:
         template = _sandbox.from_string(tree)
     except TemplateSyntaxError as error:
         raise Unreadable(error.message or "it cannot be read", line=error.lineno) from None
+    except (
+        RecursionError,
+        MemoryError,
+        ValueError,
+    ) as error:  # nested too deeply, or a number of 5,000 digits
+        raise Unreadable(words(error), line=1) from None
 
     def rendering(values: Mapping[str, JSON]) -> str:
         try:

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from looopy.errors import ConfigurationError, MissingExtra, words
 from looopy.messages import JSON, jsonable, render
@@ -90,7 +90,10 @@ class Template:
     _rendering: Rendering = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        text = re.sub(r"\r\n?", "\n", self.text)
+        given = cast("object", self.text)
+        if not isinstance(given, str):
+            raise ConfigurationError(f"Template: a {type(given).__name__} is no text", argument="text")
+        text = re.sub(r"\r\n?", "\n", given)
         names = frozenset(_PLACE.findall(text))
         if _MORE.search(_PLACE.sub("", text)) or names & _WORDS:
             names, rendering = self._jinja(text)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from looopy.errors import ConfigurationError, WrongThread
@@ -70,34 +71,58 @@ class Pending(Awaitable[T], Generic[T]):
     def __init__(self, call: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._call = call
         self._lock = threading.Lock()
-        self._future: Future[T] | None = None
+        self._begun: _Begun[T] | None = None
 
     def __await__(self) -> Generator[Any, None, T]:
-        """What the call gives; cancelling the wait cancels the call."""
-        return asyncio.wrap_future(self._begun()).__await__()
+        """What the call gives; when the last who waits is cancelled, the call is, and who awaits it then begins it anew."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> T:
+        begun = self._wanted()
+        try:
+            return await asyncio.shield(asyncio.wrap_future(begun.future))
+        finally:
+            self._left(begun)
 
     def result(self, timeout: float | None = None) -> T:
         """What the call gives, for code without an event loop.
 
         Args:
-            timeout: seconds to wait; the call is cancelled when they are over. None waits for ever.
+            timeout: seconds to wait; the call is cancelled when they are over and nobody else waits. None waits for ever.
 
         Raises:
             WrongThread: an event loop runs in this thread, and blocking would stop it; write `await`.
             TimeoutError: it took longer.
         """
-        if running_loop() is not None and not (self._future and self._future.done()):
+        if running_loop() is not None and not (self._begun and self._begun.future.done()):
             raise WrongThread(
                 "result() would block the event loop that runs in this thread: write `await` instead"
             )
-        future = self._begun()
+        begun = self._wanted()
         try:
-            return future.result(timeout)
+            return begun.future.result(timeout)
         finally:
-            future.cancel()  # does nothing to one that is done
+            self._left(begun)
 
-    def _begun(self) -> Future[T]:
+    def _wanted(self) -> _Begun[T]:
+        """The call, begun; one more waits for it."""
         with self._lock:
-            if self._future is None:
-                self._future = asyncio.run_coroutine_threadsafe(self._call(), loop_here())
-            return self._future
+            if self._begun is None or self._begun.future.cancelled():
+                self._begun = _Begun(asyncio.run_coroutine_threadsafe(self._call(), loop_here()))
+            self._begun.waiting += 1
+            return self._begun
+
+    def _left(self, begun: _Begun[T]) -> None:
+        """One waits no longer; the last cancels the call, which does nothing to one that is done."""
+        with self._lock:
+            begun.waiting -= 1
+            if not begun.waiting:
+                begun.future.cancel()
+
+
+@dataclass(slots=True)
+class _Begun(Generic[T]):
+    """A call under way, and how many wait for it."""
+
+    future: Future[T]
+    waiting: int = 0

@@ -12,11 +12,12 @@ from typing import Any, cast
 from reactivex import Observable, abc
 
 from looopy.errors import BudgetExceeded, ConfigurationError, ModelTimeout
-from looopy.events import ContentReset, LLMEvent, LLMResponse, LLMRetry
+from looopy.events import LLMEvent, LLMResponse, LLMRetry, ThoughtDelta, ToolCallDelta
 from looopy.messages import JSON
 from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.clocks import LARGEST
 from looopy.providers.estimates import input_tokens, tokens_of
 from looopy.providers.meter import Meter, Tab
 from looopy.providers.requests import Hearer, Passage, Requests
@@ -184,12 +185,12 @@ class _Bill(Passage):
                 self._answered(event)
             case LLMRetry():
                 spent = self._asked_again()
-            case ContentReset():
-                pass
-            case _:
-                self._tab.ahead += tokens_of(event.delta)
+            case ThoughtDelta(delta=str(delta)) | ToolCallDelta(delta=str(delta)):
+                self._tab.ahead += tokens_of(delta)
                 self._heard = True
                 spent = self._count()
+            case _:  # a reset; or what no model should emit, which is the loop's to say
+                pass
         self.below.other(event)
         if spent is not None:
             self._cut(spent)
@@ -219,6 +220,8 @@ class _Bill(Passage):
         if response.cached:
             self._settle(0.0, 0.0)
             return
+        if cost is not None and not 0 <= cost < math.inf:
+            cost = None  # of a provider of one's own: a NaN would make a new meter of this one
         if usage is not None and cost is not None:
             self._meter.learn(self._model, usage, cost)
         if cost is None and self._budget.output_price is None and not self._tab.price:
@@ -271,6 +274,6 @@ class _Bill(Passage):
 
 
 def _is_limit(value: object, *, least_is_zero: bool) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value <= LARGEST:
         return False
     return value > 0 or (least_is_zero and value == 0)

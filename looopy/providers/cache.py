@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import lru_cache, partial
@@ -21,6 +20,7 @@ from looopy.messages import JSON, digest
 from looopy.model_call import asked
 from looopy.ports import AnswerStore, LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
+from looopy.providers.clocks import LARGEST
 from looopy.providers.flights import Flight, Kept, Seat
 from looopy.providers.requests import Requests
 from looopy.providers.wrapped import base_url_of, everyone, held_by, parameters_of, refuse_twice
@@ -81,7 +81,7 @@ class Cache:
             )
         for name, value in (("seconds", self.seconds), ("max_bytes", self.max_bytes)):
             number = isinstance(value, int | float) and not isinstance(value, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
-            if not (number and math.isfinite(value) and value > 0):
+            if not (number and 0 < value <= LARGEST):
                 raise ConfigurationError(
                     f"Cache({name}={value!r}): it must be a number above 0", argument=name
                 )

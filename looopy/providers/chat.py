@@ -393,5 +393,8 @@ def usage_of(usage: dict[str, JSON]) -> Usage | None:
 
 def _count(value: JSON) -> int:
     if isinstance(value, float) and math.isfinite(value):
-        return max(0, int(value))
-    return max(0, value) if isinstance(value, int) else 0
+        value = int(value)
+    return min(max(0, value), _MOST_TOKENS) if isinstance(value, int) else 0
+
+
+_MOST_TOKENS = 2**53  # more is a server's nonsense, and larger than what can be multiplied by a price

@@ -7,13 +7,16 @@ One timer a call, however many pieces come: a piece only writes down the time, a
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Literal, NamedTuple
 
 from looopy.errors import ConfigurationError
 from looopy.threads import TICK
+
+LARGEST = sys.float_info.max
+"""What can be counted with: a whole number may be larger, and breaks at the first sum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ class Timeouts:
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             seconds = getattr(self, name)
-            if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            if seconds is not None and not (is_seconds(seconds) and seconds > 0):
                 raise ConfigurationError(
                     f"timeout: {name}={seconds!r} must be a number of seconds above 0, or None for no limit",
                     argument="timeout",
@@ -157,6 +160,4 @@ class Clocks:
 
 def is_seconds(value: object) -> bool:
     """Whether it is a number of seconds that somebody can wait: finite, 0 or more."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LARGEST

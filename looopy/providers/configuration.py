@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from looopy.errors import ConfigurationError
 from looopy.messages import JSON
@@ -100,16 +102,14 @@ def check_sampling(
     Raises:
         ConfigurationError: one is out of its range.
     """
-    for name, value, allowed in (
-        ("temperature", temperature, "from 0 to 2"),
-        ("top_p", top_p, "above 0 and at most 1"),
-        ("max_tokens", max_tokens, "at least 1, or None"),
+    for name, value, kind, least, most, allowed in (
+        ("temperature", temperature, int | float, 0, 2, "a number from 0 to 2"),
+        ("top_p", top_p, int | float, sys.float_info.min, 1, "a number above 0 and at most 1"),
+        ("max_tokens", max_tokens, int, 1, math.inf, "a whole number, at least 1, or None"),
     ):
-        if value is None:
-            continue
-        if not isinstance(value, int | float) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"{name}={value!r} must be a number, {allowed}", argument=name)
-        if not {"temperature": 0 <= value <= 2, "top_p": 0 < value <= 1, "max_tokens": value >= 1}[name]:
+        given: object = value
+        number = isinstance(given, kind) and not isinstance(given, bool)
+        if given is not None and not (number and least <= cast("float", given) <= most):
             raise ConfigurationError(f"{name}={value!r} must be {allowed}", argument=name)
 
 

@@ -18,6 +18,7 @@ from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.attempts import NOTHING, Attempt, Shown, Then, attempts
 from looopy.providers.candidates import (
+    Candidate,
     Failures,
     candidates,
     check_candidates,
@@ -137,6 +138,7 @@ class _Turn:
         self._fallback = fallback
         self._request = request
         self._candidate = first_of(fallback.providers, request.model)
+        self._all: Sequence[Candidate] = ()  # mostly nobody but the first is asked
         self._place = 0
         self._refused: list[LLMResponse] = []
         self._unfit: Exception | None = None  # why the newest of them was refused
@@ -180,7 +182,9 @@ class _Turn:
         if self._last:
             return error if shown else self._failures.worth_most(error)
         self._place += 1
-        self._candidate = candidates(fallback.providers, self._request.model)[self._place]
+        if not self._all:
+            self._all = candidates(fallback.providers, self._request.model)
+        self._candidate = self._all[self._place]
         return self.attempt(shown)
 
     @property

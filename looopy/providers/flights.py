@@ -316,12 +316,14 @@ class Flight:
         context.run(gate.set, None)
         try:
             events = context.run(self._begin)
+            single.disposable = context.run(
+                events.subscribe,
+                self._here(self._heard),
+                self._here(self._failed),
+                self._here(self._completed),
+            )
         except Exception as error:  # noqa: BLE001  a provider may raise whatever it likes
             self._failed(error)
-            return
-        single.disposable = context.run(
-            events.subscribe, self._here(self._heard), self._here(self._failed), self._here(self._completed)
-        )
 
     def _here(self, action: Callable[..., object]) -> Callable[..., None]:
         """The action on this flight's loop, whichever thread a provider emits on."""
@@ -345,7 +347,7 @@ class Flight:
         self._end(lambda seat: seat.end(error))
 
     def _completed(self) -> None:
-        value = written(self._events) if self._shelf else None
+        value = self._written() if self._shelf else None
         done = self._shelf.put(value) if self._shelf and value else None
         if done is None:
             self._end(Seat.end)
@@ -354,6 +356,12 @@ class Flight:
         self._work.disposable = from_awaitable(lambda: done).subscribe(
             on_error=lambda _: self._end(Seat.end), on_completed=lambda: self._end(Seat.end)
         )
+
+    def _written(self) -> bytes | None:
+        try:
+            return written(self._events)
+        except Exception:  # noqa: BLE001  it has no JSON form, which is no reason to keep it from anybody
+            return None
 
     def _end(self, tell: Callable[[Seat], object]) -> None:
         self._land()

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import threading
-from collections import deque
+from collections import OrderedDict, deque
+from weakref import WeakSet
 
 from looopy import threads
 from looopy.errors import ConfigurationError
 
 _MINUTE = 60.0
+_LOOK = 1.0  # seconds until somebody who waits for another event loop looks whether that is still there
 
 
 class Limiter:
@@ -61,9 +64,8 @@ class Limiter:
         self._tokens = _Window(tokens_per_minute or math.inf)
         self._at_once = at_once or math.inf
         self.counts_tokens = tokens_per_minute is not None
-        self._open = 0
-        self._queue: deque[Place] = deque()
-        self._lock = threading.Lock()
+        self._forget()
+        _limiters.add(self)
 
     def __repr__(self) -> str:
         return f"Limiter({', '.join(f'{name}={value}' for name, value in self._limits.items())})"
@@ -87,16 +89,26 @@ class Limiter:
         """A place in the queue, for a call of about so many tokens; it is held from now on."""
         place = Place(self, tokens)
         with self._lock:
-            self._queue.append(place)
+            self._queue[place] = None
         return place
+
+    def _forget(self) -> None:
+        """Nobody has a turn, or waits for one; so it is in a fork's child, where the parent's calls do not end."""
+        self._open: dict[asyncio.AbstractEventLoop, int] = {}  # calls under way, by the loop that they end on
+        self._queue: OrderedDict[Place, None] = OrderedDict()  # whoever leaves is found at once
+        self._lock = threading.Lock()
 
     def leave(self, turn: Turn) -> None:
         """A call has ended; for `Turn.done`."""
         with self._lock:
             if not turn.open:
                 return
-            self._open -= 1
             turn.open = False
+            left = self._open.get(turn.loop, 0) - 1
+            if left > 0:
+                self._open[turn.loop] = left
+            else:
+                self._open.pop(turn.loop, None)
         self._nudge()
 
     def correct(self, entry: _Entry, tokens: float) -> None:
@@ -114,7 +126,7 @@ class Limiter:
             if wait:
                 place.arm(wait)
                 return None
-            self._queue.popleft()
+            del self._queue[place]
             turn = self._take(place.tokens, now)
         self._nudge()
         return turn
@@ -122,26 +134,37 @@ class Limiter:
     def give_up(self, place: Place) -> None:
         """A place is not wanted any more; for `Place.leave`."""
         with self._lock:
-            if place in self._queue:
-                self._queue.remove(place)
-        self._nudge()
+            first = next(iter(self._queue), None) is place
+            self._queue.pop(place, None)
+        if first:
+            self._nudge()
 
     def _first(self) -> Place | None:
         """Who is next; those whose event loop has ended without a word are not."""
-        while self._queue and self._queue[0].loop.is_closed():
-            self._queue.popleft()
-        return self._queue[0] if self._queue else None
+        while (first := next(iter(self._queue), None)) is not None and first.loop.is_closed():
+            del self._queue[first]
+        return first
 
     def _wait(self, tokens: float, now: float) -> float:
         """Seconds until a call may begin; infinity where it depends on another's end."""
-        if self._open >= self._at_once:
-            return math.inf
+        if self._full:
+            # A loop that ended without a word ends no call any more; if that is another one, nobody will say so.
+            for loop in tuple(self._open):
+                if loop.is_closed():
+                    del self._open[loop]
+            if self._full:
+                return math.inf if self._open.keys() <= {threads.loop_here()} else _LOOK
         return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
 
+    @property
+    def _full(self) -> bool:
+        return self._at_once != math.inf and sum(self._open.values()) >= self._at_once
+
     def _take(self, tokens: float, now: float) -> Turn:
-        self._open += 1
+        turn = Turn(self, self._tokens.add(tokens, now))
+        self._open[turn.loop] = self._open.get(turn.loop, 0) + 1
         self._requests.add(1, now)
-        return Turn(self, self._tokens.add(tokens, now))
+        return turn
 
     def _nudge(self) -> None:
         """Let the first in the queue try again."""
@@ -158,13 +181,15 @@ class Turn:
 
     Attributes:
         open: whether the call counts as under way.
+        loop: where it was taken, and the call ends.
     """
 
-    __slots__ = ("_entry", "_limiter", "open")
+    __slots__ = ("_entry", "_limiter", "loop", "open")
 
     def __init__(self, limiter: Limiter, entry: _Entry) -> None:
         self._limiter = limiter
         self._entry = entry
+        self.loop = threads.loop_here()
         self.open = True
 
     def used(self, tokens: float) -> None:
@@ -270,3 +295,11 @@ class _Window:
         elif not entry.over and self._limit != math.inf:
             self._sum -= entry.amount - amount
             entry.amount = amount
+
+
+_limiters: WeakSet[Limiter] = WeakSet()
+
+# Windows has no fork.
+getattr(os, "register_at_fork", dict)(
+    after_in_child=lambda: [limiter._forget() for limiter in tuple(_limiters)]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+)

@@ -184,13 +184,13 @@ class _Turn:
         self._request = request
         self._candidates = {each.name: each for each in candidates(balance.providers)}
         self._weights = dict(zip(self._candidates, balance.weights, strict=True))
-        self._asked: list[str] = []
+        self._asked: dict[str, None] = {}  # in order
         self._failures = Failures()
 
     def attempt(self) -> Attempt:
         """Ask the one whose turn it is."""
         name = self._balance.roster.choose(self._weights, without=self._asked)
-        self._asked.append(name)
+        self._asked[name] = None
         candidate = self._candidates[name]
         request = candidate.sent(self._request)
         return Attempt(
@@ -202,7 +202,9 @@ class _Turn:
         if not isinstance(error, ModelError) or isinstance(error, ModelRejected):
             return error
         asks_for = error.retry_after
-        self._balance.roster.rest(self._asked[-1], self._balance.rest if asks_for is None else asks_for)
+        self._balance.roster.rest(
+            next(reversed(self._asked)), self._balance.rest if asks_for is None else asks_for
+        )
         if shown:
             return error
         self._failures.note(error)

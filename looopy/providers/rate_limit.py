@@ -88,7 +88,7 @@ class RateLimit:
 class _Call(Passage):
     """One subscriber: first its wait, then its call."""
 
-    __slots__ = ("_limit", "_loop", "_place", "_request", "_turn", "_waiting")
+    __slots__ = ("_limit", "_loop", "_place", "_request", "_tokens", "_turn", "_waiting")
 
     def __init__(
         self, limit: RateLimit, request: LLMRequest, below: Hearer, scheduler: abc.SchedulerBase | None
@@ -97,6 +97,7 @@ class _Call(Passage):
         self._limit = limit
         self._loop = threads.loop_here()
         self._request = request
+        self._tokens = input_tokens(request) + limit.answer_tokens if limit.limiter.counts_tokens else 0.0
         self._place: Place | None = None
         self._turn: Turn | None = None
         self._waiting: abc.DisposableBase | None = None
@@ -104,13 +105,12 @@ class _Call(Passage):
     def begin(self) -> None:
         """Ask now, or wait."""
         limiter = self._limit.limiter
-        tokens = input_tokens(self._request) + self._limit.answer_tokens if limiter.counts_tokens else 0.0
-        self._turn = limiter.turn_now(tokens)
+        self._turn = limiter.turn_now(self._tokens)
         if self._turn is not None:
             self._ask_model()
             return
         logger.info("a model call waits for its turn: %d before it, %r", limiter.waiting, limiter)
-        place = self._place = limiter.line_up(tokens)
+        place = self._place = limiter.line_up(self._tokens)
 
         async def wait() -> None:
             self._turn = await place.turn()

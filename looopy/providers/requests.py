@@ -13,6 +13,7 @@ from contextvars import copy_context
 from typing import Any
 
 from reactivex import Observable, abc
+from reactivex.disposable import Disposable
 from reactivex.internal import default_error, noop
 
 from looopy import threads
@@ -26,11 +27,15 @@ class Hearer(abc.ObserverBase[LLMEvent]):
     __slots__ = ()
 
     def on_next(self, value: LLMEvent) -> None:
-        """An event came."""
-        if type(value) is ContentDelta:
-            self.text(value)
-        else:
-            self.other(value)
+        """An event came from a source. What breaks on it ends the call: a source goes no further then, and those behind would wait for ever."""
+        try:
+            if type(value) is ContentDelta:
+                self.text(value)
+            else:
+                self.other(value)
+        except Exception as error:
+            self.on_error(error)
+            raise
 
     def text(self, event: LLMEvent, /) -> None:
         """A piece of text came."""
@@ -90,7 +95,11 @@ class Requests(Direct[LLMEvent]):
 
     def attach(self, observer: Any, scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         """Make the first request, for another wrapper, which is a `Hearer`."""
-        subscriber = self._subscriber(observer, scheduler)
+        try:
+            subscriber = self._subscriber(observer, scheduler)
+        except Exception as error:  # noqa: BLE001  a request may hold whatever it likes
+            observer.on_error(error)
+            return Disposable()
         subscriber.begin()
         return subscriber
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 from reactivex import Observable
 
+from looopy.errors import ConfigurationError
 from looopy.events import LLMEvent
 from looopy.messages import JSON
 from looopy.model_call import asked
@@ -55,6 +57,11 @@ class Tuned:
     ) -> None:
         check_provider("Tuned", provider, "for example LiteLLMProvider(model='gpt-4o-mini')")
         check_sampling(temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+        if not isinstance(cast("object", params), Mapping | None):
+            raise ConfigurationError(
+                f"Tuned: params is a {type(params).__name__}: it must be a mapping of the body's further fields, such as {{'seed': 7}}",
+                argument="params",
+            )
         given = {"temperature": temperature, "max_tokens": max_tokens, "top_p": top_p}
         keep = partial(object.__setattr__, self)
         keep("provider", provider)

@@ -186,9 +186,35 @@ def test_functions_that_are_called_beside_such_a_tool_have_run_and_their_answers
     assert model.requests[1].messages == tuple(told)
 
 
+CALLED = {
+    "role": "assistant",
+    "tool_calls": [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+}
+ANSWERED = {"role": "tool", "content": "Nothing.", "tool_call_id": "1"}
+MORE = {"role": "user", "content": "Go on"}
+
+
+@pytest.mark.parametrize(
+    ("chat", "said"),
+    [
+        ([MORE, CALLED, MORE], "message 3 of the conversation comes before an answer to the tool call 'look' (1): put Message.tool(\"…\", tool_call_id='1') before it, whatever it says"),
+        ([MORE, ANSWERED, MORE], "message 2 of the conversation answers the tool call '1', which the answer before it does not hold, or which has its answer: leave it out"),
+        ([MORE, CALLED, ANSWERED, ANSWERED], "message 4 of the conversation answers the tool call '1', which the answer before it does not hold, or which has its answer: leave it out"),
+    ],
+)  # fmt: skip
+def test_a_conversation_that_no_model_takes_is_refused_before_anything_is_asked(chat, said):
+    with pytest.raises(ConfigurationError) as caught:
+        llm.complete(chat, provider=ScriptedModel())
+    assert (str(caught.value), caught.value.argument) == (said, "history")
+
+
 def test_a_tool_that_had_nothing_to_say_may_be_the_last_message():
     model = ScriptedModel(says("Done."))
-    chat = [{"role": "user", "content": "Go on"}, {"role": "tool", "content": "", "tool_call_id": "1"}]
+    chat = [
+        {"role": "user", "content": "Go on"},
+        CALLED,
+        {"role": "tool", "content": "", "tool_call_id": "1"},
+    ]
 
     assert llm.complete(chat, provider=model).result(5).output == "Done."
 
@@ -349,9 +375,13 @@ def test_without_a_proxy_or_a_model_it_says_what_to_set(monkeypatch):
     ("options", "said"),
     [
         ({"provider": "gpt-4o"}, "provider='gpt-4o' is the name of a model: write model='gpt-4o'"),
-        ({"temperature": 3}, "temperature=3 must be from 0 to 2"),
-        ({"max_tokens": 0}, "max_tokens=0 must be at least 1, or None"),
-        ({"top_p": 0}, "top_p=0 must be above 0 and at most 1"),
+        ({"temperature": 3}, "temperature=3 must be a number from 0 to 2"),
+        ({"temperature": "hot"}, "temperature='hot' must be a number from 0 to 2"),
+        ({"max_tokens": 0}, "max_tokens=0 must be a whole number, at least 1, or None"),
+        ({"max_tokens": True}, "max_tokens=True must be a whole number, at least 1, or None"),
+        ({"top_p": 0}, "top_p=0 must be a number above 0 and at most 1"),
+        ({"params": "seed=7"}, "params is a str: it must be a mapping of the body's further fields, such as {'seed': 7}"),
+        ({"model": None}, "model=None: it must be a model's name; leave it out for that of the environment or of the provider"),
         ({"tools": add}, "it takes a list, so write tools=[…]"),
         ({"tools": [1]}, "tools: a int is none; pass functions, ToolProviders, ToolDefinitions, or dicts in OpenAI's form"),
     ],

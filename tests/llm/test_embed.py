@@ -160,6 +160,34 @@ async def test_cancelling_the_wait_closes_the_connection(at_proxy):
     await server.hung_up()
 
 
+async def test_who_awaits_a_call_that_was_cancelled_begins_it_anew(at_proxy):
+    server = at_proxy(ScriptedServer(stalls(), otherwise=embeds))
+    pending = llm.embed(TEXTS, model="text-embedding-3-small")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait_for(pending), 0.2)
+
+    assert len((await asyncio.wait_for(wait_for(pending), 5)).vectors) == len(TEXTS)
+    assert len(server.requests) == 2
+
+
+async def test_one_of_two_who_wait_may_leave():
+    asked = asyncio.Event()
+
+    class Slow(StandInEmbedder):
+        async def embed(self, request, /):
+            await asked.wait()
+            return await super().embed(request)
+
+    pending = llm.embed(TEXTS, embedder=Slow())
+    leaves, stays = asyncio.ensure_future(wait_for(pending)), asyncio.ensure_future(wait_for(pending))
+    await asyncio.sleep(0)
+    leaves.cancel()
+    await asyncio.sleep(0)
+    asked.set()
+    assert len((await asyncio.wait_for(stays, 5)).vectors) == len(TEXTS)
+    assert leaves.cancelled()
+
+
 async def test_blocking_on_the_thread_of_an_event_loop_says_what_to_write():
     with pytest.raises(WrongThread, match="write `await` instead"):
         llm.embed(TEXTS, model="stand-in").result()

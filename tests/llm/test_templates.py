@@ -135,6 +135,11 @@ def test_what_is_missing_is_said_with_the_template_and_the_name(template, values
             "the template '{{ a', line 1: unexpected end of template, expected 'end of print statement'.",
         ),
         ("{% for x in y %}", "Unexpected end of template."),
+        ("{{ x + " + "(" * 5_000 + ")" * 5_000 + " }}", "maximum recursion depth exceeded"),
+        ("{% if x %}" * 3_000 + "{% endif %}" * 3_000, "maximum recursion depth exceeded"),
+        ("{{ x + " + "9" * 5_000 + " }}", "Exceeds the limit (4300 digits)"),
+        (None, "Template: a NoneType is no text"),
+        (b"{{ x }}", "Template: a bytes is no text"),
     ],
 )
 def test_what_is_no_template_is_said_when_it_is_made(text, said):

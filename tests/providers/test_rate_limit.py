@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -576,3 +577,56 @@ def test_a_limit_around_itself_would_wait_for_itself():
 
     both = RateLimit(RateLimit(ScriptedModel(says("4")), limiter), Limiter(at_once=1))
     assert story(both)[-1] == "0: = 4, attempts 1"
+
+
+def test_a_loop_that_ends_in_mid_call_gives_the_turn_back():
+    limiter = Limiter(at_once=1)
+    model = RateLimit(ScriptedModel(otherwise=lambda _: waits(60) + says("Hello")), limiter)
+
+    async def leave_it() -> None:
+        model.call(HI).subscribe()
+
+    asyncio.run(leave_it())
+    turn = limiter.turn_now()
+    assert turn is not None
+    turn.done()
+
+
+def test_who_waits_for_another_loop_notices_that_it_has_ended():
+    limiter, free = Limiter(at_once=1), ScriptedModel(says("Hello"))
+    held, ends = threading.Event(), threading.Event()
+
+    async def hold() -> None:
+        assert limiter.turn_now() is not None
+        held.set()
+        await asyncio.get_running_loop().run_in_executor(None, ends.wait, 5)
+
+    thread = threading.Thread(target=asyncio.run, args=(hold(),))
+    thread.start()
+    held.wait(5)
+
+    async def main() -> Any:
+        async def ask() -> Any:
+            return await RateLimit(free, limiter).call(HI)
+
+        asking = asyncio.ensure_future(ask())
+        await asyncio.sleep(0)
+        ends.set()
+        return await asyncio.wait_for(asking, 5)
+
+    answer = asyncio.run(main())
+    thread.join(5)
+    assert answer.message.text == "Hello"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forks_child_does_not_wait_for_its_parents_calls():
+    limiter = Limiter(at_once=1)
+    assert limiter.turn_now() is not None
+    limiter.line_up()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if (limiter.waiting, limiter.turn_now() is not None) == (0, True) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert (limiter.waiting, limiter.turn_now()) == (1, None)

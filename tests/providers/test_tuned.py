@@ -61,7 +61,8 @@ async def test_it_says_of_itself_what_it_asks_and_stands_in_any_nesting():
     ("arguments", "options", "said"),
     [
         (("gpt-4o",), {}, "Tuned: 'gpt-4o' is no provider"),
-        ((Named("one"),), {"temperature": 3}, "temperature=3 must be from 0 to 2"),
+        ((Named("one"),), {"temperature": 3}, "temperature=3 must be a number from 0 to 2"),
+        ((Named("one"),), {"params": 7}, "Tuned: params is a int: it must be a mapping"),
     ],
 )
 def test_what_cannot_work_is_said_at_once(arguments, options, said):
