@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         frequency_penalty: -2 to 2.
         presence_penalty: -2 to 2.
         params: further fields of the request's body.
-        fallbacks: other models on the same proxy, asked in this order when one fails; in the environment separated by commas.
+        fallbacks: other models on the same proxy, asked in this order when one fails, without `model` itself; in the environment separated by commas.
         timeouts: how long a call may take.
         retry: how often a model is asked again.
         cache: where answers are kept.

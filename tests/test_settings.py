@@ -193,7 +193,7 @@ async def test_they_work_together(written):
             written(f"""
                 url = "{url}"
                 model = "gpt-4o-mini"
-                fallbacks = ["gpt-4.1"]
+                fallbacks = ["gpt-4o-mini", "gpt-4.1"]
                 retry = {{ attempts = 2, first_wait = 0 }}
                 cache = {{ store = "memory" }}
                 budget = {{ tokens = 100 }}
