@@ -29,7 +29,8 @@ class UsageRow:
     Attributes:
         name: the model, the agent or the conversation; empty for all of them.
         calls: model calls that were answered.
-        usage: tokens, as far as they were told.
+        hits: those of them that were kept from an earlier call (`LLMResponse.cached`), and so used no tokens and no money.
+        usage: tokens that were used, as far as they were told.
         seconds: from each request to its last byte, added up.
         cost: US dollars of the calls whose price is known; None while none is.
         unpriced: calls whose price nobody knows; `cost` is without them.
@@ -38,6 +39,7 @@ class UsageRow:
 
     name: str = ""
     calls: int = 0
+    hits: int = 0
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     cost: float | None = None
@@ -50,11 +52,12 @@ class UsageRow:
         return replace(
             self,
             calls=self.calls + 1,
-            usage=self.usage if response.usage is None else self.usage + response.usage,
+            hits=self.hits + response.cached,
+            usage=self.usage if response.cached or response.usage is None else self.usage + response.usage,
             seconds=self.seconds + response.seconds,
             cost=cost,
             unpriced=self.unpriced + (response.cost is None),
-            uncounted=self.uncounted + (response.usage is None),
+            uncounted=self.uncounted + (response.usage is None and not response.cached),
         )
 
 
@@ -122,7 +125,7 @@ class UsageReport:
 
     def table(self, by: By = "model") -> str:
         """The rows as text in columns, with a line for all together."""
-        head = (by, "calls", "input", "cached", "output", "reasoning", "seconds", "cost")
+        head = (by, "calls", "hits", "input", "cached", "output", "reasoning", "seconds", "cost")
         lines = [head, *(_cells(row) for row in self.rows(by)), _cells(replace(self.total, name="total"))]
         return "\n".join(_aligned(lines))
 
@@ -140,6 +143,7 @@ def _cells(row: UsageRow) -> tuple[str, ...]:
     return (
         row.name or "(unnamed)",
         f"{row.calls:,}",
+        f"{row.hits:,}",
         *(f"{count:,}" for count in tokens),
         f"{row.seconds:,.1f}",
         _money(row),

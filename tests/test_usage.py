@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looopy import AgentLoop, LLMResponse, Usage, UsageReport, UsageRow, dumps, loads
+from looopy import AgentLoop, Cache, LLMResponse, MemoryCache, Usage, UsageReport, UsageRow, dumps, loads
 from looopy.events import Task
 from looopy.messages import Message
 from looopy.testing import ScriptedModel, calls, fails, run_virtual, says, stalls
@@ -118,6 +118,19 @@ def test_an_unknown_price_stays_unknown_and_is_counted():
     assert UsageReport().total.cost is None
 
 
+def test_what_comes_out_of_a_cache_is_counted_apart_and_uses_no_tokens():
+    report, model = UsageReport(), ScriptedModel(says("Hi", usage=SPENT, cost=0.5), says("Hi"))
+    kept = AgentLoop(llm_provider=Cache(model, MemoryCache()))
+    for prompt in ("Hi", "Hi", "Ho", "Ho"):  # nobody tells the tokens of the second answer
+        run = kept.execute(prompt)
+        report.watch(run)
+        run.result(5)
+
+    assert untimed([report.total]) == [
+        UsageRow(calls=4, hits=2, usage=SPENT, cost=0.5, unpriced=1, uncounted=1)
+    ]
+
+
 def test_the_changes_are_the_total_now_and_after_each_call():
     report = UsageReport()
     seen = []
@@ -147,18 +160,18 @@ def test_a_report_prints_a_table():
 
     assert str(report) == (
         """\
-model        calls   input  cached  output  reasoning  seconds  cost
-gpt-4o-mini      2  24,690      80      40         10      3.2  $0.5000 + unknown for 1
-(unnamed)        1       0       0       0          0      0.0  $0.1250
-cheap            1       0       0       0          0      0.0  $0.0000231
-free             1       0       0       0          0      0.0  unknown for 1
-my-own           1       0       0       0          0      0.0  unknown for 1
-total            6  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
+model        calls  hits   input  cached  output  reasoning  seconds  cost
+gpt-4o-mini      2     0  24,690      80      40         10      3.2  $0.5000 + unknown for 1
+(unnamed)        1     0       0       0       0          0      0.0  $0.1250
+cheap            1     0       0       0       0          0      0.0  $0.0000231
+free             1     0       0       0       0          0      0.0  unknown for 1
+my-own           1     0       0       0       0          0      0.0  unknown for 1
+total            6     0  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
     )
     assert UsageReport().table(by="session") == (
         """\
-session  calls  input  cached  output  reasoning  seconds  cost
-total        0      0       0       0          0      0.0  –"""
+session  calls  hits  input  cached  output  reasoning  seconds  cost
+total        0     0      0       0       0          0      0.0  –"""
     )
 
 
