@@ -27,7 +27,7 @@ class UsageRow:
     """What some model calls came to.
 
     Attributes:
-        name: the model, the agent or the conversation; empty for all of them.
+        name: the model as it was asked for (as `Message.model`), the agent or the conversation; empty for all of them.
         calls: model calls that were answered.
         hits: those of them that were kept from an earlier call (`LLMResponse.cached`), and so used no tokens and no money.
         usage: tokens that were used, as far as they were told.
@@ -108,7 +108,7 @@ class UsageReport:
                 self._agents[event.task_id] = event.agent_id
                 return
             names: dict[By, str] = {
-                "model": event.model,
+                "model": event.message.model or event.model,
                 "agent": self._agents.get(event.task_id, ""),
                 "session": event.context_id,
             }

@@ -131,6 +131,15 @@ def test_what_comes_out_of_a_cache_is_counted_apart_and_uses_no_tokens():
     ]
 
 
+def test_a_model_has_the_name_that_it_was_asked_for_by_as_in_the_conversation():
+    report = UsageReport()
+    for deployment in ("openai/gpt-4o-mini", "azure/gpt-4o-mini"):
+        message = Message("assistant", "Hi", model="gpt-4o-mini")
+        report.add(LLMResponse(message=message, model=deployment))
+
+    assert [(row.name, row.calls) for row in report.rows()] == [("gpt-4o-mini", 2)]
+
+
 def test_the_changes_are_the_total_now_and_after_each_call():
     report = UsageReport()
     seen = []
