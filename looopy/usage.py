@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.subject import BehaviorSubject
 
+from looopy.errors import ConfigurationError
 from looopy.events import Event, LLMResponse, Task
 from looopy.messages import Usage
 
@@ -93,7 +94,16 @@ class UsageReport:
         """Add a run's events, those that it has had already too; disposing leaves it.
 
         Like every subscriber this begins a run that has not begun, and keeps it going. How it ends is not the report's business.
+
+        Raises:
+            ConfigurationError: it is no run and no other stream of events.
         """
+        if not isinstance(cast("object", run), Observable):
+            kind = f"the class {run.__name__}" if isinstance(run, type) else type(run).__name__
+            raise ConfigurationError(
+                f"UsageReport.watch: {kind} is no run; pass what agent.execute(…) or llm.complete(…) returned, or its events to add(…) one by one",
+                argument="run",
+            )
         return run.subscribe(self.add, _ignore)
 
     def add(self, event: Event) -> None:
@@ -118,13 +128,26 @@ class UsageReport:
             self._total.on_next(self.total.plus(event))
 
     def rows(self, by: By = "model") -> tuple[UsageRow, ...]:
-        """What each came to, the dearest first, and then those with the most tokens."""
+        """What each came to, the dearest first, and then those with the most tokens.
+
+        Raises:
+            ConfigurationError: it cannot be read by that.
+        """
+        if by not in get_args(By):
+            raise ConfigurationError(
+                f"by={by!r}: a report is read by {', '.join(map(repr, get_args(By)))}; one for each user is a UsageReport for each",
+                argument="by",
+            )
         with self._lock:
             rows = list(self._rows[by].values())
         return tuple(sorted(rows, key=lambda row: (-(row.cost or 0.0), -row.usage.total_tokens, row.name)))
 
     def table(self, by: By = "model") -> str:
-        """The rows as text in columns, with a line for all together."""
+        """The rows as text in columns, with a line for all together.
+
+        Raises:
+            ConfigurationError: as `rows`.
+        """
         head = (by, "calls", "hits", "input", "cached", "output", "reasoning", "seconds", "cost")
         lines = [head, *(_cells(row) for row in self.rows(by)), _cells(replace(self.total, name="total"))]
         return "\n".join(_aligned(lines))

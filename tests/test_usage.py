@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from looopy import AgentLoop, Cache, LLMResponse, MemoryCache, Usage, UsageReport, UsageRow, dumps, loads
+from looopy.errors import ConfigurationError
 from looopy.events import Task
 from looopy.messages import Message
 from looopy.testing import ScriptedModel, calls, fails, run_virtual, says, stalls
@@ -138,6 +140,20 @@ def test_a_model_has_the_name_that_it_was_asked_for_by_as_in_the_conversation():
         report.add(LLMResponse(message=message, model=deployment))
 
     assert [(row.name, row.calls) for row in report.rows()] == [("gpt-4o-mini", 2)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda report: report.table(by="user"), "by='user': a report is read by 'model', 'agent', 'session'; "),
+        (lambda report: report.rows(by=["model"]), "by=['model']: a report is read by 'model', "),
+        (lambda report: report.watch(object), "UsageReport.watch: the class object is no run; pass what agent.execute"),
+        (lambda report: report.watch("run"), "UsageReport.watch: str is no run; pass what agent.execute(…)"),
+    ],
+)  # fmt: skip
+def test_what_a_report_cannot_do_is_told_with_the_mend(wrong, said):
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        wrong(UsageReport())
 
 
 def test_the_changes_are_the_total_now_and_after_each_call():
