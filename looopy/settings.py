@@ -23,6 +23,7 @@ from looopy.arguments import stand_in_for
 from looopy.errors import ConfigurationError, MissingExtra, redact, words
 from looopy.messages import JSON
 from looopy.ports import AnswerStore, Embedder, LLMProvider
+from looopy.providers.address import Key
 from looopy.providers.budget import Budget, Meter
 from looopy.providers.cache import Cache
 from looopy.providers.embeddings import LiteLLMEmbedder
@@ -332,7 +333,7 @@ class Settings(BaseSettings):
             return self.api_key.get_secret_value()
         if not self.api_key_env:
             return ""
-        key = os.environ.get(self.api_key_env, "").strip()
+        key = Key.of(self.api_key_env)
         if not key:
             raise ConfigurationError(
                 f"api_key_env names the variable {self.api_key_env}, which is not set in the environment",

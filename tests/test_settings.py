@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 from looopy import (
+    AuthenticationFailed,
     BudgetExceeded,
     ConfigurationError,
     LiteLLMProvider,
@@ -99,6 +100,21 @@ async def test_what_the_file_says_is_what_the_proxy_is_sent(written, monkeypatch
         "seed": 7,
     }
     assert request.headers["authorization"] == "Bearer sk-team"
+
+
+async def test_a_key_that_is_no_good_is_told_by_the_name_of_its_variable(written, monkeypatch):
+    monkeypatch.setenv("TEAM_KEY", "sk-wrong-1234567890")
+    server = ScriptedServer(models=("m",), api_key="sk-right-1234567890")
+    async with server.serve() as url:
+        settings = Settings.load(written(f'url = "{url}"\nmodel = "m"\napi_key_env = "TEAM_KEY"'))
+        with pytest.raises(AuthenticationFailed, match="The key came from TEAM_KEY; is it"):
+            await settings.provider().call(HI)
+        with pytest.raises(AuthenticationFailed, match="The key came from TEAM_KEY; is it"):
+            await settings.embedder(model="m").embed(["Hi"])
+
+    monkeypatch.setenv("TEAM_KEY", "sk wrong")
+    with pytest.raises(ConfigurationError, match="the API key from TEAM_KEY holds a space"):
+        Settings.load(written(f'url = "{url}"\nmodel = "m"\napi_key_env = "TEAM_KEY"'))
 
 
 async def test_a_file_that_says_little_leaves_the_rest_as_the_providers_have_it(written, monkeypatch):

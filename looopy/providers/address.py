@@ -54,6 +54,20 @@ class Address:
         return redact(text, *self.secrets)
 
 
+class Key(str):
+    """A key, and the variable of the environment that it was taken from by whoever passes it as an argument."""
+
+    __slots__ = ("source",)
+    source: str
+
+    @classmethod
+    def of(cls, variable: str) -> Key:
+        """What a variable is set to; empty where it is not."""
+        key = cls(os.environ.get(variable, "").strip())
+        key.source = variable
+        return key
+
+
 def address(base_url: str | None, api_key: str | None, *, model: str) -> Address:
     """Find and check the address and the key.
 
@@ -103,7 +117,7 @@ def _key(api_key: str | None, source: str) -> tuple[str, str]:
     if api_key is None:
         return "", ""
     key, key_source = _first(
-        ("api_key=", api_key),
+        (api_key.source if isinstance(api_key, Key) else "api_key=", api_key),
         ("LITELLM_API_KEY", None),
         # OpenAI's key is for OpenAI's address: it is not shown to a proxy that was named in another way.
         ("OPENAI_API_KEY", None if source == "OPENAI_BASE_URL" else ""),
