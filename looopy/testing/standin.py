@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -26,15 +26,28 @@ from looopy.providers.litellm import LiteLLMProvider
 from looopy.providers.transport import HTTP
 from looopy.testing.embeddings import embeds
 from looopy.testing.script import Answer, calls, says
-from looopy.testing.server import ScriptedServer
+from looopy.testing.server import Received, ScriptedServer
+from looopy.testing.wire import Reply
 
 MODEL = "looopy-stand-in"
 """The name under which it answers."""
+
+_KEPT = 100  # requests
 
 WHO = (
     "I am looopy's stand-in model: I need no key and no network, and all I can do is arithmetic with a tool, "
     'for example "Calculate 15 * 23 + 47". For a real model set LITELLM_URL to your LiteLLM proxy.'
 )
+
+
+class _Server(ScriptedServer):
+    """A server that may stand for years: of what it was asked it keeps no more than the newest."""
+
+    def respond(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[Reply, Received | None]:
+        del self.requests[:-_KEPT], self.paths[:-_KEPT]
+        return super().respond(method, path, headers, body)
 
 
 class StandInProvider(LiteLLMProvider):
@@ -44,7 +57,7 @@ class StandInProvider(LiteLLMProvider):
     """
 
     def __init__(self) -> None:
-        server = ScriptedServer(otherwise=stand_in_answer, models=(MODEL,))
+        server = _Server(otherwise=stand_in_answer, models=(MODEL,))
         super().__init__("http://stand-in", MODEL, None, transport=HTTP(server.transport()))
 
     def __repr__(self) -> str:
@@ -64,7 +77,7 @@ class StandInEmbedder(LiteLLMEmbedder):
     """
 
     def __init__(self, *, dimensions: int | None = None) -> None:
-        server = ScriptedServer(otherwise=embeds)
+        server = _Server(otherwise=embeds)
         transport = HTTP(server.transport())
         super().__init__("http://stand-in", MODEL, None, dimensions=dimensions, transport=transport)
 
@@ -84,7 +97,7 @@ def serving_stand_in(*, every: float = 0.0) -> AbstractContextManager[str]:
     Args:
         every: seconds between two words, for people who watch.
     """
-    return ScriptedServer(otherwise=partial(stand_in_answer, every=every), models=(MODEL,)).running()
+    return _Server(otherwise=partial(stand_in_answer, every=every), models=(MODEL,)).running()
 
 
 def stand_in_answer(request: dict[str, JSON], *, every: float = 0.0) -> Answer:

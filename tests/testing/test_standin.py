@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -15,7 +16,15 @@ from hypothesis import strategies as st
 from looopy import AgentLoop, ConfigurationError, LLMRequest, StandInProvider
 from looopy.messages import FilePart, Message, TextPart
 from looopy.testing.script import Call
-from looopy.testing.standin import MODEL, WHO, expressions_in, serving_stand_in, stand_in_answer
+from looopy.testing.server import Received
+from looopy.testing.standin import (
+    MODEL,
+    WHO,
+    StandInEmbedder,
+    expressions_in,
+    serving_stand_in,
+    stand_in_answer,
+)
 
 
 def calculate(expression: str) -> float:
@@ -175,6 +184,16 @@ def test_looopy_stand_in_that_is_empty_or_0_changes_nothing(monkeypatch, value):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match="no address of a LiteLLM proxy"):
         AgentLoop(llm_provider="gpt-4o-mini")
+
+
+async def test_a_stand_in_that_stands_for_long_keeps_no_more_than_the_newest_requests():
+    provider, embedder = StandInProvider(), StandInEmbedder()
+    answers = [await provider.call(LLMRequest(messages=(Message.user("Hi"),))) for _ in range(150)]
+    for _ in range(150):
+        await embedder.embed(["a cat"])
+
+    assert len({answer.response_id for answer in answers}) == 150
+    assert sum(isinstance(each, Received) for each in gc.get_objects()) < 210
 
 
 def test_looopy_stand_in_is_1_or_nothing(monkeypatch):
