@@ -27,6 +27,7 @@ from looopy.providers.transport import HTTP
 from looopy.testing.embeddings import embeds
 from looopy.testing.script import Answer, calls, says
 from looopy.testing.server import Received, ScriptedServer
+from looopy.testing.smallest import smallest
 from looopy.testing.wire import Reply
 
 MODEL = "looopy-stand-in"
@@ -103,7 +104,7 @@ def serving_stand_in(*, every: float = 0.0) -> AbstractContextManager[str]:
 def stand_in_answer(request: dict[str, JSON], *, every: float = 0.0) -> Answer:
     """What the stand-in model says to a chat-completions request.
 
-    The usage that it reports is an estimate: a token for every four characters.
+    Where an answer must fit a schema, it is a small value that does. The usage that it reports is an estimate: a token for every four characters.
 
     Args:
         request: the request's body.
@@ -111,10 +112,11 @@ def stand_in_answer(request: dict[str, JSON], *, every: float = 0.0) -> Answer:
     """
     messages = cast("list[dict[str, JSON]]", request.get("messages") or [])
     last = messages[-1] if messages else {}
-    if last.get("role") == "tool":
-        answer = _say(_from_results(messages), every)
-    else:
-        answer = _to_prompt(_text(last), request, every)
+    over = last.get("role") == "tool"
+    answer = None if over else _work(_text(last), request)
+    answer = answer or _typed(request)
+    if answer is None:
+        answer = _say(_from_results(messages) if over else _to_prompt(_text(last), request), every)
     written = "".join(
         json.dumps(getattr(step, "text", "") or getattr(step, "arguments", "")) for step in answer.steps
     )
@@ -132,25 +134,44 @@ def expressions_in(text: str) -> Iterator[str]:
             yield expression
 
 
-def _to_prompt(prompt: str, request: dict[str, JSON], every: float) -> Answer:
+def _work(prompt: str, request: dict[str, JSON]) -> Answer | None:
+    """The calls of a calculator that a prompt asks for; None where there is no arithmetic, or no such tool."""
+    found = next(filter(None, map(_calculator, _offered(request))), None)
     expressions = list(expressions_in(prompt))
-    if not expressions:
-        return _say(WHO, every)
-    tools = [] if request.get("tool_choice") == "none" else cast("list[JSON]", request.get("tools") or [])
-    found = next(filter(None, (_calculator(tool["function"]) for tool in tools)), None)
-    if not found:
-        offered = ", ".join(tool["function"]["name"] for tool in tools) or "none"
-        shown = " and ".join(map(_pretty, expressions))
-        return _say(
-            f"I see the arithmetic {shown}, but I work it out with a tool `calculate(expression)`, and was "
-            f"offered {offered}. {WHO}",
-            every,
-        )
+    if found is None or not expressions:
+        return None
     tool, parameter = found
     answer = Answer()
     for expression in expressions:
         answer += calls(tool, **{parameter: expression})
     return answer
+
+
+def _typed(request: dict[str, JSON]) -> Answer | None:
+    """An answer that fits the schema which it must fit; None where there is none."""
+    form: JSON = request.get("response_format") or {}
+    if form.get("type") == "json_schema":
+        return says(json.dumps(smallest(form["json_schema"]["schema"])))
+    choice: JSON = request.get("tool_choice")
+    named = cast("dict[str, dict[str, str]]", choice) if isinstance(choice, dict) else {}
+    forced = named.get("function", {}).get("name", "final_answer")
+    tool = next((each for each in _offered(request) if each["name"] == forced), None)
+    return None if tool is None else calls(forced, json.dumps(smallest(tool["parameters"])))
+
+
+def _to_prompt(prompt: str, request: dict[str, JSON]) -> str:
+    shown = " and ".join(map(_pretty, expressions_in(prompt)))
+    if not shown:
+        return WHO
+    offered = ", ".join(tool["name"] for tool in _offered(request)) or "none"
+    return f"I see the arithmetic {shown}, but I work it out with a tool `calculate(expression)`, and was offered {offered}. {WHO}"
+
+
+def _offered(request: dict[str, JSON]) -> list[dict[str, JSON]]:
+    """The functions that it may call."""
+    if request.get("tool_choice") == "none":
+        return []
+    return [tool["function"] for tool in cast("list[JSON]", request.get("tools") or [])]
 
 
 def _calculator(function: JSON) -> tuple[str, str] | None:
