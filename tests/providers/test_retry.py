@@ -132,6 +132,21 @@ def test_after_the_last_attempt_the_error_is_passed_on():
     ]
 
 
+def test_the_error_says_how_many_attempts_were_made():
+    said = "API error 500 from m, as scripted: oops"
+    oops = [fails(500, "oops")] * 9
+    inner = retry(*oops, attempts=2)
+
+    assert [str(heard(provider)[1]) for provider in (
+        retry(*oops, attempts=1), retry(*oops), Retry(inner, attempts=2), Fallback(inner, Named("m", *oops))
+    )] == [
+        said,
+        f"{said}\n  3 attempts were made.",
+        f"{said}\n  4 attempts were made.",
+        f"{said}\n  3 attempts were made.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
 def test_what_would_fail_again_is_not_asked_again(status: int):
     model = Named("m", fails(status), says("4"))
