@@ -71,6 +71,11 @@ class Retry:
                 raise ConfigurationError(
                     f"Retry({name}={value!r}): it must be a number of seconds, 0 or more", argument=name
                 )
+        if self.first_wait > self.longest_wait:
+            raise ConfigurationError(
+                f"Retry(first_wait={self.first_wait!r}): no wait is longer than longest_wait={self.longest_wait!r}; pass a longer one, or wait less",
+                argument="first_wait",
+            )
         given = cast("Any", self.on)
         if not (isinstance(given, Mapping) and all(map(_is_rule, cast("Mapping[Any, Any]", given).items()))):
             raise ConfigurationError(
