@@ -281,6 +281,13 @@ class Settings(BaseSettings):
 
     def _nested(self) -> LLMProvider:
         provider = self._base()
+        for table in ("budget", "rate_limit"):
+            given = getattr(self, table)
+            if given is not None and not any(given.model_dump().values()):
+                keys = ", ".join(_keys_in([table]))
+                raise ConfigurationError(
+                    f"[{table}] is empty: write one of {keys} below it, or leave it out", argument=table
+                )
         if self.rate_limit is not None:
             provider = RateLimit(provider, Limiter(**self.rate_limit.model_dump()))
         if self.retry is not None:
