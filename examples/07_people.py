@@ -37,6 +37,7 @@ NOTES = """Whom we met on Tuesday, as Ines typed it up:
 ```
 Ben came late."""
 
+FALLBACKS = ("gpt-4o-mini", "gpt-4.1-mini")  # for all of them: a person's own model among these is left out
 QUESTION = "Ines asks all of you: what would you pay for a bicycle bell that rings by itself?"
 INSTRUCTIONS = llm.Template(
     "You are {{ name }}, {{ who }}. You hear what is said to you. Say what you do next, one thing at a time."
@@ -94,8 +95,7 @@ class Person:
 def mind(model: str, answers: MemoryCache) -> LLMProvider:
     """A model with its nets, from the inside: ask again, ask another model, do not ask for the same twice."""
     patient = Retry(LiteLLM.model(model), longest_wait=2)  # who is told to wait longer asks the other
-    other = next(each for each in ("gpt-4o-mini", "gpt-4.1-mini") if each != model)
-    return Cache(Fallback(patient, other), answers)
+    return Cache(Fallback(patient, *FALLBACKS), answers)
 
 
 def person(name: str, who: str, model: str, answers: MemoryCache) -> Person:

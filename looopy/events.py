@@ -235,7 +235,8 @@ class LLMResponse(_Stamped):
     Attributes:
         message: what it said, with its tool calls.
         finish_reason: why it ended; `interrupted` when it was cut and `message` is what came until then.
-        model: the model that answered, as the proxy names it.
+        model: the model that really answered, as the proxy names its deployment, for example "openai/gpt-4o-mini". `message.model` is the name that it
+            is asked for by, "gpt-4o-mini"; reports go by that one.
         usage: tokens; None when nobody said.
         cost: US dollars; None when nobody knows the price. Never 0 for unknown.
         seconds: from the request to the last byte.

@@ -340,6 +340,11 @@ def _known(output_type: Any) -> Output[Any]:
 
 def _described(output_type: Any) -> tuple[TypeAdapter[Any], dict[str, JSON]]:
     """What validates a value of the type, and its schema; where it refers to itself, its own definition is the root."""
+    if isinstance(output_type, str):
+        raise ConfigurationError(
+            f"output_type={output_type!r} is a text: pass the type itself, without quotes",
+            argument="output_type",
+        )
     # Loaded at the first use: an agent that answers in text need not wait for all of pydantic.
     from pydantic import TypeAdapter  # noqa: PLC0415
     from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415

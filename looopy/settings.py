@@ -23,6 +23,7 @@ from looopy.arguments import stand_in_for
 from looopy.errors import ConfigurationError, MissingExtra, redact, words
 from looopy.messages import JSON
 from looopy.ports import AnswerStore, Embedder, LLMProvider
+from looopy.providers.address import Key
 from looopy.providers.budget import Budget, Meter
 from looopy.providers.cache import Cache
 from looopy.providers.embeddings import LiteLLMEmbedder
@@ -153,7 +154,7 @@ class Settings(BaseSettings):
         frequency_penalty: -2 to 2.
         presence_penalty: -2 to 2.
         params: further fields of the request's body.
-        fallbacks: other models on the same proxy, asked in this order when one fails; in the environment separated by commas.
+        fallbacks: other models on the same proxy, asked in this order when one fails, without `model` itself; in the environment separated by commas.
         timeouts: how long a call may take.
         retry: how often a model is asked again.
         cache: where answers are kept.
@@ -281,6 +282,13 @@ class Settings(BaseSettings):
 
     def _nested(self) -> LLMProvider:
         provider = self._base()
+        for table in ("budget", "rate_limit"):
+            given = getattr(self, table)
+            if given is not None and not any(given.model_dump().values()):
+                keys = ", ".join(_keys_in([table]))
+                raise ConfigurationError(
+                    f"[{table}] is empty: write one of {keys} below it, or leave it out", argument=table
+                )
         if self.rate_limit is not None:
             provider = RateLimit(provider, Limiter(**self.rate_limit.model_dump()))
         if self.retry is not None:
@@ -333,7 +341,7 @@ class Settings(BaseSettings):
             return self.api_key.get_secret_value()
         if not self.api_key_env:
             return ""
-        key = os.environ.get(self.api_key_env, "").strip()
+        key = Key.of(self.api_key_env)
         if not key:
             if not _VARIABLE.fullmatch(self.api_key_env):
                 # Not shown: mostly it is the key itself.

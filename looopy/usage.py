@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast, get_args
 
 from reactivex import Observable, abc
 from reactivex import operators as ops
 from reactivex.subject import BehaviorSubject
 
+from looopy.errors import ConfigurationError
 from looopy.events import Event, LLMResponse, Task
 from looopy.messages import Usage
 
@@ -27,9 +28,10 @@ class UsageRow:
     """What some model calls came to.
 
     Attributes:
-        name: the model, the agent or the conversation; empty for all of them.
+        name: the model as it was asked for (as `Message.model`), the agent or the conversation; empty for all of them.
         calls: model calls that were answered.
-        usage: tokens, as far as they were told.
+        hits: those of them that were kept from an earlier call (`LLMResponse.cached`), and so used no tokens and no money.
+        usage: tokens that were used, as far as they were told.
         seconds: from each request to its last byte, added up.
         cost: US dollars of the calls whose price is known; None while none is.
         unpriced: calls whose price nobody knows; `cost` is without them.
@@ -38,6 +40,7 @@ class UsageRow:
 
     name: str = ""
     calls: int = 0
+    hits: int = 0
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     cost: float | None = None
@@ -50,11 +53,12 @@ class UsageRow:
         return replace(
             self,
             calls=self.calls + 1,
-            usage=self.usage if response.usage is None else self.usage + response.usage,
+            hits=self.hits + response.cached,
+            usage=self.usage if response.cached or response.usage is None else self.usage + response.usage,
             seconds=self.seconds + response.seconds,
             cost=cost,
             unpriced=self.unpriced + (response.cost is None),
-            uncounted=self.uncounted + (response.usage is None),
+            uncounted=self.uncounted + (response.usage is None and not response.cached),
         )
 
 
@@ -90,7 +94,16 @@ class UsageReport:
         """Add a run's events, those that it has had already too; disposing leaves it.
 
         Like every subscriber this begins a run that has not begun, and keeps it going. How it ends is not the report's business.
+
+        Raises:
+            ConfigurationError: it is no run and no other stream of events.
         """
+        if not isinstance(cast("object", run), Observable):
+            kind = f"the class {run.__name__}" if isinstance(run, type) else type(run).__name__
+            raise ConfigurationError(
+                f"UsageReport.watch: {kind} is no run; pass what agent.execute(…) or llm.complete(…) returned, or its events to add(…) one by one",
+                argument="run",
+            )
         return run.subscribe(self.add, _ignore)
 
     def add(self, event: Event) -> None:
@@ -105,7 +118,7 @@ class UsageReport:
                 self._agents[event.task_id] = event.agent_id
                 return
             names: dict[By, str] = {
-                "model": event.model,
+                "model": event.message.model or event.model,
                 "agent": self._agents.get(event.task_id, ""),
                 "session": event.context_id,
             }
@@ -115,14 +128,27 @@ class UsageReport:
             self._total.on_next(self.total.plus(event))
 
     def rows(self, by: By = "model") -> tuple[UsageRow, ...]:
-        """What each came to, the dearest first, and then those with the most tokens."""
+        """What each came to, the dearest first, and then those with the most tokens.
+
+        Raises:
+            ConfigurationError: it cannot be read by that.
+        """
+        if by not in get_args(By):
+            raise ConfigurationError(
+                f"by={by!r}: a report is read by {', '.join(map(repr, get_args(By)))}; one for each user is a UsageReport for each",
+                argument="by",
+            )
         with self._lock:
             rows = list(self._rows[by].values())
         return tuple(sorted(rows, key=lambda row: (-(row.cost or 0.0), -row.usage.total_tokens, row.name)))
 
     def table(self, by: By = "model") -> str:
-        """The rows as text in columns, with a line for all together."""
-        head = (by, "calls", "input", "cached", "output", "reasoning", "seconds", "cost")
+        """The rows as text in columns, with a line for all together.
+
+        Raises:
+            ConfigurationError: as `rows`.
+        """
+        head = (by, "calls", "hits", "input", "cached", "output", "reasoning", "seconds", "cost")
         lines = [head, *(_cells(row) for row in self.rows(by)), _cells(replace(self.total, name="total"))]
         return "\n".join(_aligned(lines))
 
@@ -140,6 +166,7 @@ def _cells(row: UsageRow) -> tuple[str, ...]:
     return (
         row.name or "(unnamed)",
         f"{row.calls:,}",
+        f"{row.hits:,}",
         *(f"{count:,}" for count in tokens),
         f"{row.seconds:,.1f}",
         _money(row),

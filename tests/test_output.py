@@ -243,6 +243,11 @@ def test_a_type_is_described_once() -> None:
     [
         (lambda: Output(Callable[[], int]), "output_type", r"Callable.*no JSON schema"),
         (lambda: Output(object()), "output_type", r"no JSON schema.*defined at the module's level"),
+        (
+            lambda: Output("int"),
+            "output_type",
+            r"output_type='int' is a text: pass the type itself, without quotes",
+        ),
         (lambda: Output(int, mode="json"), "mode", r"mode='json'.*'native'"),
         (lambda: Output(int, retries=-1), "retries", r"retries=-1"),
         (lambda: Output(int, retries=True), "retries", r"retries=True"),

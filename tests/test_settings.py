@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 from looopy import (
+    AuthenticationFailed,
     BudgetExceeded,
     ConfigurationError,
     LiteLLMProvider,
@@ -99,6 +100,21 @@ async def test_what_the_file_says_is_what_the_proxy_is_sent(written, monkeypatch
         "seed": 7,
     }
     assert request.headers["authorization"] == "Bearer sk-team"
+
+
+async def test_a_key_that_is_no_good_is_told_by_the_name_of_its_variable(written, monkeypatch):
+    monkeypatch.setenv("TEAM_KEY", "sk-wrong-1234567890")
+    server = ScriptedServer(models=("m",), api_key="sk-right-1234567890")
+    async with server.serve() as url:
+        settings = Settings.load(written(f'url = "{url}"\nmodel = "m"\napi_key_env = "TEAM_KEY"'))
+        with pytest.raises(AuthenticationFailed, match="The key came from TEAM_KEY; is it"):
+            await settings.provider().call(HI)
+        with pytest.raises(AuthenticationFailed, match="The key came from TEAM_KEY; is it"):
+            await settings.embedder(model="m").embed(["Hi"])
+
+    monkeypatch.setenv("TEAM_KEY", "sk wrong")
+    with pytest.raises(ConfigurationError, match="the API key from TEAM_KEY holds a space"):
+        Settings.load(written(f'url = "{url}"\nmodel = "m"\napi_key_env = "TEAM_KEY"'))
 
 
 async def test_a_file_that_says_little_leaves_the_rest_as_the_providers_have_it(written, monkeypatch):
@@ -193,7 +209,7 @@ async def test_they_work_together(written):
             written(f"""
                 url = "{url}"
                 model = "gpt-4o-mini"
-                fallbacks = ["gpt-4.1"]
+                fallbacks = ["gpt-4o-mini", "gpt-4.1"]
                 retry = {{ attempts = 2, first_wait = 0 }}
                 cache = {{ store = "memory" }}
                 budget = {{ tokens = 100 }}
@@ -296,8 +312,8 @@ def test_no_secret_is_shown(written, monkeypatch):
         ("api_key = 12345", "FILE: api_key: Input should be a valid string", "api_key"),
         ("[cache]\nstore = 'sqlite'", 'FILE: cache.store is "sqlite": cache.path must name its file', "cache.path"),
         ("[cache]\nstore = 'redis'", 'FILE: cache.store is "redis": cache.url, or the variable LOOOPY_CACHE__URL, must say where, as "redis://localhost:6379/0"', "cache.url"),
-        ("[budget]\n", "FILE: Budget: it has no limit; give it tokens=50_000 or cost=0.25, or both", "tokens"),
-        ("[rate_limit]\n", "FILE: Limiter(): it has no limit; give it requests_per_minute=, tokens_per_minute= or at_once=", "requests_per_minute"),
+        ("[budget]\n", "FILE: [budget] is empty: write one of tokens, cost below it, or leave it out", "budget"),
+        ("[rate_limit]\n", "FILE: [rate_limit] is empty: write one of requests_per_minute, tokens_per_minute, at_once below it, or leave it out", "rate_limit"),
         ("api_key_env = 'NOWHERE'", "FILE: api_key_env names the variable NOWHERE, which is not set in the environment", "api_key_env"),
         ("api_key_env = 'zq9-a-key-of-a-proxy-77'", "FILE: api_key_env holds something else than the name of a variable that is set in the environment, such as OPENAI_API_KEY; a key itself stands in api_key, or better in LITELLM_API_KEY", "api_key_env"),
         ("max_tokens = " + "9" * 5_000, "the settings file FILE cannot be read: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit", "path"),

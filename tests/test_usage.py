@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from looopy import AgentLoop, LLMResponse, Usage, UsageReport, UsageRow, dumps, loads
+from looopy import AgentLoop, Cache, LLMResponse, MemoryCache, Usage, UsageReport, UsageRow, dumps, loads
+from looopy.errors import ConfigurationError
 from looopy.events import Task
 from looopy.messages import Message
 from looopy.testing import ScriptedModel, calls, fails, run_virtual, says, stalls
@@ -118,6 +120,42 @@ def test_an_unknown_price_stays_unknown_and_is_counted():
     assert UsageReport().total.cost is None
 
 
+def test_what_comes_out_of_a_cache_is_counted_apart_and_uses_no_tokens():
+    report, model = UsageReport(), ScriptedModel(says("Hi", usage=SPENT, cost=0.5), says("Hi"))
+    kept = AgentLoop(llm_provider=Cache(model, MemoryCache()))
+    for prompt in ("Hi", "Hi", "Ho", "Ho"):  # nobody tells the tokens of the second answer
+        run = kept.execute(prompt)
+        report.watch(run)
+        run.result(5)
+
+    assert untimed([report.total]) == [
+        UsageRow(calls=4, hits=2, usage=SPENT, cost=0.5, unpriced=1, uncounted=1)
+    ]
+
+
+def test_a_model_has_the_name_that_it_was_asked_for_by_as_in_the_conversation():
+    report = UsageReport()
+    for deployment in ("openai/gpt-4o-mini", "azure/gpt-4o-mini"):
+        message = Message("assistant", "Hi", model="gpt-4o-mini")
+        report.add(LLMResponse(message=message, model=deployment))
+
+    assert [(row.name, row.calls) for row in report.rows()] == [("gpt-4o-mini", 2)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (lambda report: report.table(by="user"), "by='user': a report is read by 'model', 'agent', 'session'; "),
+        (lambda report: report.rows(by=["model"]), "by=['model']: a report is read by 'model', "),
+        (lambda report: report.watch(object), "UsageReport.watch: the class object is no run; pass what agent.execute"),
+        (lambda report: report.watch("run"), "UsageReport.watch: str is no run; pass what agent.execute(…)"),
+    ],
+)  # fmt: skip
+def test_what_a_report_cannot_do_is_told_with_the_mend(wrong, said):
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        wrong(UsageReport())
+
+
 def test_the_changes_are_the_total_now_and_after_each_call():
     report = UsageReport()
     seen = []
@@ -147,18 +185,18 @@ def test_a_report_prints_a_table():
 
     assert str(report) == (
         """\
-model        calls   input  cached  output  reasoning  seconds  cost
-gpt-4o-mini      2  24,690      80      40         10      3.2  $0.5000 + unknown for 1
-(unnamed)        1       0       0       0          0      0.0  $0.1250
-cheap            1       0       0       0          0      0.0  $0.0000231
-free             1       0       0       0          0      0.0  unknown for 1
-my-own           1       0       0       0          0      0.0  unknown for 1
-total            6  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
+model        calls  hits   input  cached  output  reasoning  seconds  cost
+gpt-4o-mini      2     0  24,690      80      40         10      3.2  $0.5000 + unknown for 1
+(unnamed)        1     0       0       0       0          0      0.0  $0.1250
+cheap            1     0       0       0       0          0      0.0  $0.0000231
+free             1     0       0       0       0          0      0.0  unknown for 1
+my-own           1     0       0       0       0          0      0.0  unknown for 1
+total            6     0  24,690      80      40         10      3.2  $0.6250 + unknown for 3"""
     )
     assert UsageReport().table(by="session") == (
         """\
-session  calls  input  cached  output  reasoning  seconds  cost
-total        0      0       0       0          0      0.0  –"""
+session  calls  hits  input  cached  output  reasoning  seconds  cost
+total        0     0      0       0       0          0      0.0  –"""
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, TypeAlias, cast
 
 from looopy.errors import ConfigurationError
@@ -63,6 +64,10 @@ class _Reading:
         role = _ROLES.get(str(fields.get("role")))
         if role is None:
             raise self._wrong(f"has the role {fields.get('role')!r}: it must be one of {', '.join(_ROLES)}")
+        for name in fields.keys() - _OWN:
+            meant = get_close_matches(str(name), _OWN - fields.keys(), n=1, cutoff=0.85)
+            if meant:
+                raise self._wrong(f"has the key {name!r}: did you mean {meant[0]!r}?")
         thoughts = fields.get("reasoning_content")
         extra = {
             name: value

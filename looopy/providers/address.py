@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from looopy.errors import ConfigurationError, redact
+from looopy.providers.keys import KEYS, present
 
 _NO_URL = (
     "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "
-    "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model {model}. "
-    'AgentLoop(llm_provider="stand-in") needs none.'
+    "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model {model}. {keys}"
+    "With LOOOPY_STAND_IN=1 a model that is given by its name alone needs none: the stand-in answers."
 )
+_KEYS = "With {variables} alone, LiteLLMLibraryProvider asks chat models without a proxy: pip install 'looopy[litellm]'. "
 _CHAT = "/chat/completions"
 
 
@@ -52,6 +54,20 @@ class Address:
         return redact(text, *self.secrets)
 
 
+class Key(str):
+    """A key, and the variable of the environment that it was taken from by whoever passes it as an argument."""
+
+    __slots__ = ("source",)
+    source: str
+
+    @classmethod
+    def of(cls, variable: str) -> Key:
+        """What a variable is set to; empty where it is not."""
+        key = cls(os.environ.get(variable, "").strip())
+        key.source = variable
+        return key
+
+
 def address(base_url: str | None, api_key: str | None, *, model: str) -> Address:
     """Find and check the address and the key.
 
@@ -65,7 +81,11 @@ def address(base_url: str | None, api_key: str | None, *, model: str) -> Address
     """
     url, source = _first(("base_url=", base_url), ("LITELLM_URL", None), ("OPENAI_BASE_URL", None))
     if not url:
-        raise ConfigurationError(_NO_URL.format(model=model or "gpt-4o-mini"), argument="base_url")
+        there = " and ".join(KEYS[maker] for maker in present())
+        raise ConfigurationError(
+            _NO_URL.format(model=model or "gpt-4o-mini", keys=_KEYS.format(variables=there) if there else ""),
+            argument="base_url",
+        )
     parts = _parts(url, source)
     key, key_source = _key(api_key, source)
     # A path that ends in /chat/completions is somebody's own: it is called as it is.
@@ -97,7 +117,7 @@ def _key(api_key: str | None, source: str) -> tuple[str, str]:
     if api_key is None:
         return "", ""
     key, key_source = _first(
-        ("api_key=", api_key),
+        (api_key.source if isinstance(api_key, Key) else "api_key=", api_key),
         ("LITELLM_API_KEY", None),
         # OpenAI's key is for OpenAI's address: it is not shown to a proxy that was named in another way.
         ("OPENAI_API_KEY", None if source == "OPENAI_BASE_URL" else ""),

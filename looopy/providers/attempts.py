@@ -6,6 +6,7 @@ counted on here, so that any nesting of them tells one story. What was shown is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from reactivex import Observable, abc
 from reactivex.internal import noop
 
 from looopy import threads
+from looopy.errors import ModelError
 from looopy.events import ContentDelta, ContentReset, Failure, LLMEvent, LLMResponse, LLMRetry, ThoughtDelta
 from looopy.frozen import changed
 from looopy.providers.requests import Hearer, Patient, Request, Requests
@@ -86,6 +88,15 @@ def attempts(plan: Callable[[], tuple[Attempt, Then]]) -> Observable[LLMEvent]:
         plan: the first attempt, and what follows a failure; asked for at each subscription, so that what it remembers is that subscription's.
     """
     return Requests(partial(_Attempts, plan))
+
+
+_COUNTED = re.compile(r"\n  \d+ attempts were made\.$")
+
+
+def _count(error: Exception, attempts: int) -> None:
+    """Let an error say that it is the end of several attempts: "try again" alone would sound as if nobody had."""
+    if attempts > 1 and isinstance(error, ModelError) and error.args == (str(error),):
+        error.args = (f"{_COUNTED.sub('', str(error))}\n  {attempts} attempts were made.",)
 
 
 class _Attempts(Patient):
@@ -161,6 +172,8 @@ class _Attempts(Patient):
         except Exception as bug:  # noqa: BLE001  of a function that the user gave
             following = bug
         if isinstance(following, Exception):
+            if not (self._answered or self.shown):
+                _count(following, self._failed + 1 + running.inner)
             self.end(following)
             return
         self._failed += 1 + running.inner

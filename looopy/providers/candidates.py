@@ -14,6 +14,7 @@ from looopy.errors import ConfigurationError, LooopyError, redact
 from looopy.events import LLMResponse
 from looopy.frozen import changed
 from looopy.ports import LLMProvider, LLMRequest
+from looopy.providers.wrapped import base_url_of
 
 
 class Candidate(NamedTuple):
@@ -85,6 +86,27 @@ class Failures:
 def model_of(provider: LLMProvider) -> str:
     """The name of the model that a provider asks; empty where it does not say."""
     return getattr(provider, "model", "")
+
+
+def without_repeats(providers: Sequence[LLMProvider | str], model: str = "") -> tuple[LLMProvider | str, ...]:
+    """Those who may be asked, without the names of models that stand there already: on the same provider, or at the same address.
+
+    Args:
+        providers: as checked by `check_candidates`.
+        model: what the first is asked for instead of its own.
+    """
+    left: list[LLMProvider | str] = []
+    seen: set[tuple[int | str, str]] = set()
+    before = cast("LLMProvider", providers[0])
+    for each in providers:
+        if not isinstance(each, str):
+            before = each
+        name = each if isinstance(each, str) else (model_of(each) if left else model or model_of(each))
+        places = {(id(before), name), (base_url_of(before) or id(before), name)}
+        if not (isinstance(each, str) and seen & places):
+            left.append(each)
+        seen |= places
+    return tuple(left)
 
 
 def check_candidates(wrapper: str, providers: Sequence[object], example: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from operator import add
 from typing import Any, Literal, cast, get_args
 
@@ -25,6 +25,7 @@ from looopy.providers.candidates import (
     first_of,
     model_of,
     refuse_one_twice,
+    without_repeats,
 )
 from looopy.providers.wrapped import base_url_of, parameters_of
 
@@ -48,7 +49,8 @@ class Fallback:
     A request's `model` is meant for the first; the others are asked for their own.
 
     Args:
-        providers: who is asked, in this order. A name stands for that model on the provider before it.
+        providers: who is asked, in this order. A name stands for that model on the provider before it; one that is asked at the same address
+            already, also because the request names it, is left out.
         on: the errors after which the next one is asked: a class, or several; for example `ContextTooLong`.
         accept: whether an answer will do; the next one is asked where it will not. The pieces of an answer are held back until that is known,
             except with `mid_stream="restart"`; those of the last are not.
@@ -80,7 +82,8 @@ class Fallback:
             providers,
             "Fallback(LiteLLMProvider(model='gpt-4o-mini'), 'claude-haiku-4-5')",
         )
-        refuse_one_twice("Fallback", providers, "Retry(…) asks the same one again, after a wait")
+        objects = [each for each in providers if not isinstance(each, str)]
+        refuse_one_twice("Fallback", objects, "Retry(…) asks the same one again, after a wait")
         errors: tuple[Any, ...] = tuple(on) if isinstance(on, Sequence) else (on,)
         if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
             raise ConfigurationError(
@@ -183,16 +186,21 @@ class _Turn:
             return error if shown else self._failures.worth_most(error)
         self._place += 1
         if not self._all:
-            self._all = candidates(fallback.providers, self._request.model)
+            self._all = candidates(self._providers, self._request.model)
         self._candidate = self._all[self._place]
         return self.attempt(shown)
 
     @property
     def _last(self) -> bool:
-        return self._place + 1 == len(self._fallback.providers)
+        return self._place + 1 == len(self._providers)
+
+    @cached_property
+    def _providers(self) -> tuple[LLMProvider | str, ...]:
+        """Who may be asked for this request."""
+        return without_repeats(self._fallback.providers, self._request.model)
 
     def _take(self, response: LLMResponse, shown: Shown) -> LLMResponse:
-        movable = not (self._last or (shown and self._fallback.mid_stream == "fail"))
+        movable = not ((shown and self._fallback.mid_stream == "fail") or self._last)
         if movable and (problem := self._problem(response)) is not None:
             self._refused.append(response)
             self._unfit = problem

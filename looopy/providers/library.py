@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Unpack, cast
 
 from pydantic_core import from_json, to_json
@@ -65,6 +66,7 @@ class LiteLLMLibraryProvider:
 
     Raises:
         ConfigurationError: no model is named, or a value cannot work.
+        MissingExtra: LiteLLM is not installed.
 
     Example:
         >>> LiteLLMLibraryProvider("openai/gpt-4o-mini")
@@ -84,6 +86,8 @@ class LiteLLMLibraryProvider:
                 "no model is named: pass one as LiteLLM names it, for example 'openai/gpt-4o-mini'",
                 argument="model",
             )
+        if sys.modules.get("litellm") is None and find_spec("litellm") is None:
+            raise MissingExtra("LiteLLMLibraryProvider", needs="litellm", extra="litellm")
         given = cast("Any", {**_DEFAULTS, **options})
         arguments = Arguments(base_url=base_url, model=model, api_key=api_key, **given)
         arguments.check()
@@ -105,7 +109,7 @@ class LiteLLMLibraryProvider:
     def call(self, request: LLMRequest, /) -> Observable[LLMEvent]:
         """Ask the model: deltas as they come, and last one `LLMResponse`; disposing closes the connection at once.
 
-        `on_error` is a `ModelError`; a `ConfigurationError` when `request.params` cannot be sent, and a `MissingExtra` when LiteLLM is not installed.
+        `on_error` is a `ModelError`; a `ConfigurationError` when `request.params` cannot be sent, and a `MissingExtra` when something that LiteLLM needs is not installed.
         """
         return reactive.from_aiter(lambda: self._answer(request))
 

@@ -26,8 +26,8 @@ from looopy.providers.wrapped import base_url_of, parameters_of
 class Retry:
     """A provider that asks another one again when that fails before it has shown anything. Afterwards an error is passed on.
 
-    It asks again after errors that are `retryable`. Before the second attempt it waits up to `first_wait`, before each further one up to twice as
-    long as before: at random, so that those who failed together do not come back together. Where the server says how long to wait, that is
+    It asks again after errors that are `retryable`; the last one's text says how many attempts were made. Before the second attempt it waits up to
+    `first_wait`, before each further one up to twice as long as before: at random, so that those who failed together do not come back together. Where the server says how long to wait, that is
     added. Each wait is told by an `LLMRetry`; leaving ends it at once.
 
     The proxy is told not to retry by itself (`num_retries: 0`), else the retries would multiply; a request's own `params` win.
@@ -71,6 +71,11 @@ class Retry:
                 raise ConfigurationError(
                     f"Retry({name}={value!r}): it must be a number of seconds, 0 or more", argument=name
                 )
+        if self.first_wait > self.longest_wait:
+            raise ConfigurationError(
+                f"Retry(first_wait={self.first_wait!r}): no wait is longer than longest_wait={self.longest_wait!r}; pass a longer one, or wait less",
+                argument="first_wait",
+            )
         given = cast("Any", self.on)
         if not (isinstance(given, Mapping) and all(map(_is_rule, cast("Mapping[Any, Any]", given).items()))):
             raise ConfigurationError(

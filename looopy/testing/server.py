@@ -87,6 +87,7 @@ class ScriptedServer:
         self._models = tuple(models)
         self._api_key = api_key
         self._pieces = pieces
+        self._numbers = count(1)
         self._call_ids = (f"call_{number}" for number in count(1))
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._lock = threading.Lock()
@@ -176,7 +177,7 @@ class ScriptedServer:
         received = Received(request, dict(headers))
         self.requests.append(received)
         answer = self._next(request)
-        reply = reply_to(request, answer, number=len(self.requests), call_ids=self._call_ids)
+        reply = reply_to(request, answer, number=next(self._numbers), call_ids=self._call_ids)
         self._notice()
         return Reply(reply.status, reply.headers, tuple(self._cut_up(reply.pieces)), reply.before), received
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -26,15 +26,29 @@ from looopy.providers.litellm import LiteLLMProvider
 from looopy.providers.transport import HTTP
 from looopy.testing.embeddings import embeds
 from looopy.testing.script import Answer, calls, says
-from looopy.testing.server import ScriptedServer
+from looopy.testing.server import Received, ScriptedServer
+from looopy.testing.smallest import smallest
+from looopy.testing.wire import Reply
 
 MODEL = "looopy-stand-in"
 """The name under which it answers."""
+
+_KEPT = 100  # requests
 
 WHO = (
     "I am looopy's stand-in model: I need no key and no network, and all I can do is arithmetic with a tool, "
     'for example "Calculate 15 * 23 + 47". For a real model set LITELLM_URL to your LiteLLM proxy.'
 )
+
+
+class _Server(ScriptedServer):
+    """A server that may stand for years: of what it was asked it keeps no more than the newest."""
+
+    def respond(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[Reply, Received | None]:
+        del self.requests[:-_KEPT], self.paths[:-_KEPT]
+        return super().respond(method, path, headers, body)
 
 
 class StandInProvider(LiteLLMProvider):
@@ -44,7 +58,7 @@ class StandInProvider(LiteLLMProvider):
     """
 
     def __init__(self) -> None:
-        server = ScriptedServer(otherwise=stand_in_answer, models=(MODEL,))
+        server = _Server(otherwise=stand_in_answer, models=(MODEL,))
         super().__init__("http://stand-in", MODEL, None, transport=HTTP(server.transport()))
 
     def __repr__(self) -> str:
@@ -64,7 +78,7 @@ class StandInEmbedder(LiteLLMEmbedder):
     """
 
     def __init__(self, *, dimensions: int | None = None) -> None:
-        server = ScriptedServer(otherwise=embeds)
+        server = _Server(otherwise=embeds)
         transport = HTTP(server.transport())
         super().__init__("http://stand-in", MODEL, None, dimensions=dimensions, transport=transport)
 
@@ -84,13 +98,13 @@ def serving_stand_in(*, every: float = 0.0) -> AbstractContextManager[str]:
     Args:
         every: seconds between two words, for people who watch.
     """
-    return ScriptedServer(otherwise=partial(stand_in_answer, every=every), models=(MODEL,)).running()
+    return _Server(otherwise=partial(stand_in_answer, every=every), models=(MODEL,)).running()
 
 
 def stand_in_answer(request: dict[str, JSON], *, every: float = 0.0) -> Answer:
     """What the stand-in model says to a chat-completions request.
 
-    The usage that it reports is an estimate: a token for every four characters.
+    Where an answer must fit a schema, it is a small value that does. The usage that it reports is an estimate: a token for every four characters.
 
     Args:
         request: the request's body.
@@ -98,10 +112,11 @@ def stand_in_answer(request: dict[str, JSON], *, every: float = 0.0) -> Answer:
     """
     messages = cast("list[dict[str, JSON]]", request.get("messages") or [])
     last = messages[-1] if messages else {}
-    if last.get("role") == "tool":
-        answer = _say(_from_results(messages), every)
-    else:
-        answer = _to_prompt(_text(last), request, every)
+    over = last.get("role") == "tool"
+    answer = None if over else _work(_text(last), request)
+    answer = answer or _typed(request)
+    if answer is None:
+        answer = _say(_from_results(messages) if over else _to_prompt(_text(last), request), every)
     written = "".join(
         json.dumps(getattr(step, "text", "") or getattr(step, "arguments", "")) for step in answer.steps
     )
@@ -119,25 +134,44 @@ def expressions_in(text: str) -> Iterator[str]:
             yield expression
 
 
-def _to_prompt(prompt: str, request: dict[str, JSON], every: float) -> Answer:
+def _work(prompt: str, request: dict[str, JSON]) -> Answer | None:
+    """The calls of a calculator that a prompt asks for; None where there is no arithmetic, or no such tool."""
+    found = next(filter(None, map(_calculator, _offered(request))), None)
     expressions = list(expressions_in(prompt))
-    if not expressions:
-        return _say(WHO, every)
-    tools = [] if request.get("tool_choice") == "none" else cast("list[JSON]", request.get("tools") or [])
-    found = next(filter(None, (_calculator(tool["function"]) for tool in tools)), None)
-    if not found:
-        offered = ", ".join(tool["function"]["name"] for tool in tools) or "none"
-        shown = " and ".join(map(_pretty, expressions))
-        return _say(
-            f"I see the arithmetic {shown}, but I work it out with a tool `calculate(expression)`, and was "
-            f"offered {offered}. {WHO}",
-            every,
-        )
+    if found is None or not expressions:
+        return None
     tool, parameter = found
     answer = Answer()
     for expression in expressions:
         answer += calls(tool, **{parameter: expression})
     return answer
+
+
+def _typed(request: dict[str, JSON]) -> Answer | None:
+    """An answer that fits the schema which it must fit; None where there is none."""
+    form: JSON = request.get("response_format") or {}
+    if form.get("type") == "json_schema":
+        return says(json.dumps(smallest(form["json_schema"]["schema"])))
+    choice: JSON = request.get("tool_choice")
+    named = cast("dict[str, dict[str, str]]", choice) if isinstance(choice, dict) else {}
+    forced = named.get("function", {}).get("name", "final_answer")
+    tool = next((each for each in _offered(request) if each["name"] == forced), None)
+    return None if tool is None else calls(forced, json.dumps(smallest(tool["parameters"])))
+
+
+def _to_prompt(prompt: str, request: dict[str, JSON]) -> str:
+    shown = " and ".join(map(_pretty, expressions_in(prompt)))
+    if not shown:
+        return WHO
+    offered = ", ".join(tool["name"] for tool in _offered(request)) or "none"
+    return f"I see the arithmetic {shown}, but I work it out with a tool `calculate(expression)`, and was offered {offered}. {WHO}"
+
+
+def _offered(request: dict[str, JSON]) -> list[dict[str, JSON]]:
+    """The functions that it may call."""
+    if request.get("tool_choice") == "none":
+        return []
+    return [tool["function"] for tool in cast("list[JSON]", request.get("tools") or [])]
 
 
 def _calculator(function: JSON) -> tuple[str, str] | None:

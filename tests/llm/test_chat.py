@@ -98,6 +98,8 @@ def test_whatever_is_there_instead_is_a_message_or_an_error_that_says_where(give
     [
         ("Hi", "prompt[0] is a str: pass Messages, or dicts such as {'role': 'user', 'content': …}"),
         ({"role": "bot"}, "prompt[0] has the role 'bot': it must be one of system, developer, user, assistant, tool"),
+        ({"role": "user", "contents": "Hi"}, "prompt[0] has the key 'contents': did you mean 'content'?"),
+        ({"role": "assistant", "tool_call": []}, "prompt[0] has the key 'tool_call': did you mean 'tool_calls'?"),
         ({"role": "user", "content": 3}, "prompt[0] has a int for content: it must be text, or a list of parts"),
         ({"role": "assistant", "tool_calls": [{"id": "1"}]}, "prompt[0] has a tool call that cannot be read"),
         ({"role": "assistant", "tool_calls": 3}, "prompt[0] has tool calls that are no list"),

@@ -10,7 +10,9 @@ import httpx
 import pytest
 from providers.replay import CHAT, URL, Reply, Wire, deltas, events
 
+from looopy import llm
 from looopy.errors import ConfigurationError
+from looopy.providers.keys import KEYS
 from looopy.providers.litellm import LiteLLMProvider, Timeouts
 from looopy.providers.presets import TABLE, LiteLLM, Preset
 from looopy.testing.clock import run_virtual
@@ -92,14 +94,32 @@ def test_a_login_in_the_url_authenticates_and_leaves_the_key_its_own_header():
     assert sent(url, api_key="k") == (CHAT, {"authorization": basic, "x-litellm-api-key": "Bearer k"})
 
 
-def test_nothing_to_call_is_said_at_construction():
-    with pytest.raises(ConfigurationError) as caught:
-        LiteLLMProvider()
-    assert str(caught.value) == (
-        "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "
-        "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model gpt-4o-mini. "
-        'AgentLoop(llm_provider="stand-in") needs none.'
-    )
+@pytest.mark.parametrize(
+    ("keys", "mend"),
+    [
+        ((), ""),
+        (("OPENAI_API_KEY",), "With OPENAI_API_KEY alone, LiteLLMLibraryProvider asks chat models without a proxy: pip install 'looopy[litellm]'. "),
+        (("OPENAI_API_KEY", "GROQ_API_KEY"), "With OPENAI_API_KEY and GROQ_API_KEY alone, LiteLLMLibraryProvider asks chat models without a proxy: pip install 'looopy[litellm]'. "),
+    ],
+)  # fmt: skip
+def test_nothing_to_call_is_said_at_construction(monkeypatch, keys, mend):
+    for variable in KEYS.values():
+        monkeypatch.delenv(variable, raising=False)
+    for variable in keys:
+        monkeypatch.setenv(variable, "sk-secret")
+
+    for make in (LiteLLMProvider, lambda: llm.complete("Hi", model="gpt-4o-mini"), lambda: llm.embed(["Hi"], model="gpt-4o-mini")):  # fmt: skip
+        with pytest.raises(ConfigurationError) as caught:
+            make()
+        assert str(caught.value) == (
+            "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "
+            "To start a proxy: pip install 'looopy[cli,proxy]', then looopy proxy --model gpt-4o-mini. "
+            f"{mend}"
+            "With LOOOPY_STAND_IN=1 a model that is given by its name alone needs none: the stand-in answers."
+        )
+
+
+def test_no_model_is_said_at_construction():
     with pytest.raises(ConfigurationError, match="no model is named: pass model="):
         LiteLLMProvider(URL)
 

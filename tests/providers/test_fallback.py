@@ -12,7 +12,7 @@ import reactivex as rx
 from providers.wrapping import HI, Named, answer, heard, most, proxy, story
 from reactivex import Observable
 
-from looopy import AgentLoop, Fallback, Limits, LLMProvider, Message, Retry, Usage
+from looopy import AgentLoop, Fallback, Limits, LiteLLMProvider, LLMProvider, Message, Retry, Usage
 from looopy.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -37,6 +37,7 @@ from looopy.events import (
 from looopy.messages import TextPart
 from looopy.ports import LLMRequest
 from looopy.providers.fallback import GO_ON
+from looopy.providers.transport import HTTP
 from looopy.testing import (
     Answer,
     LLMRig,
@@ -150,6 +151,37 @@ def test_a_request_for_another_model_is_meant_for_the_first():
         story(Fallback(a, b), replace(HI, model="a-large"))[0] == "0: 1 ModelFailed, again in 0 a-large → b"
     )
     assert [request.model for request in (*a.requests, *b.requests)] == ["a-large", ""]
+
+
+ONE_LIST = ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("own", "asked_for", "asked"),
+    [("a", "", "abc"), ("b", "", "bac"), ("d", "", "dabc"), ("d", "b", "bac")],
+)
+def test_one_list_of_names_does_for_agents_on_any_of_them(own: str, asked_for: str, asked: str):
+    server = ScriptedServer(*[fails(500)] * 4)
+
+    story(Fallback(Retry(proxy(server, own), attempts=1), *ONE_LIST), replace(HI, model=asked_for))
+
+    assert [request.body["model"] for request in server.requests] == list(asked)
+
+
+def test_a_name_that_is_asked_at_the_same_address_already_is_left_out():
+    server, other = ScriptedServer(*[fails(500)] * 3), ScriptedServer(*[fails(500)] * 2)
+    elsewhere = LiteLLMProvider("http://elsewhere", "d", None, transport=HTTP(other.transport()))
+
+    story(Fallback(proxy(server, "a"), proxy(server, "b"), "a", elsewhere, "a", "d"))
+
+    assert [request.body["model"] for request in (*server.requests, *other.requests)] == ["a", "b", "d", "a"]
+
+
+def test_a_list_of_the_own_model_alone_asks_nobody_else():
+    assert story(Fallback(Named("a", says("4")), "a", accept=lambda response: False)) == [
+        "0: 4",
+        "0: = 4, attempts 1 by a",
+    ]
 
 
 def test_the_same_model_at_two_places_is_told_apart():

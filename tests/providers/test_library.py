@@ -272,7 +272,22 @@ async def test_a_library_that_the_program_has_loaded_stays_as_it_is(library):
     assert (library.telemetry, library.suppress_debug_info) == (True, False)
 
 
-async def test_without_the_library_the_call_says_what_to_install(monkeypatch, tmp_path):
+def test_without_the_library_the_constructor_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(
+        sys,
+        "path",
+        [
+            place
+            for place in sys.path
+            if not (Path(place) / "litellm").exists() and not (Path(place) / "litellm.py").exists()
+        ],
+    )
+    with pytest.raises(MissingExtra) as caught:
+        LiteLLMLibraryProvider(MODEL)
+    assert str(caught.value) == "LiteLLMLibraryProvider needs litellm: pip install 'looopy[litellm]'"
+
+
+async def test_where_the_library_cannot_be_loaded_the_call_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "litellm.py").write_text("import something_of_its_own")
     monkeypatch.syspath_prepend(str(tmp_path))
     error = await failure_of(LiteLLMLibraryProvider(MODEL))

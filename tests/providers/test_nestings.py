@@ -80,12 +80,12 @@ IMPOSSIBLE: list[tuple[Callable[[], object], str]] = [
     (lambda: Fallback([A, "b"]), "pass them one by one, as in Fallback(*providers)"),  # type: ignore[arg-type]
     (Fallback, "Fallback(): it takes providers"),
     (lambda: Fallback(A, A), "'a' stands there twice; Retry(…) asks the same one again"),
-    (lambda: Fallback(A, "b", "b"), "'b' stands there twice; Retry(…) asks the same one again"),
-    (lambda: Fallback(A, "a"), "'a' stands there twice"),
+    (lambda: Fallback(A, "b", A), "'a' stands there twice; Retry(…) asks the same one again"),
     (
         lambda: Fallback(A, "b", on=()),
         "on=()): with no error the next one is never asked; leave it out for all",
     ),
+    (lambda: LoadBalance(A, "a"), "'a' stands there twice"),
     (lambda: LoadBalance(A, A), "'a' stands there twice; weights=(2, 1) lets one come up more often"),
     (
         lambda: LoadBalance(A, "b", weights=(0, 0)),
@@ -115,6 +115,7 @@ def test_what_looks_odd_and_works_is_let_be() -> None:
         LoadBalance(A),
         Hedge(A, A, after=1),
         Fallback(A, model()),
+        Fallback(A, "a", "b", "b"),
         Fallback(Named("a"), Named("a")),
         Fallback(A, "b", on=(), accept=lambda response: True),
         Retry(Retry(A, on={ModelOverloaded: 9})),

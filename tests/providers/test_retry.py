@@ -132,6 +132,21 @@ def test_after_the_last_attempt_the_error_is_passed_on():
     ]
 
 
+def test_the_error_says_how_many_attempts_were_made():
+    said = "API error 500 from m, as scripted: oops"
+    oops = [fails(500, "oops")] * 9
+    inner = retry(*oops, attempts=2)
+
+    assert [str(heard(provider)[1]) for provider in (
+        retry(*oops, attempts=1), retry(*oops), Retry(inner, attempts=2), Fallback(inner, Named("m", *oops))
+    )] == [
+        said,
+        f"{said}\n  3 attempts were made.",
+        f"{said}\n  4 attempts were made.",
+        f"{said}\n  3 attempts were made.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
 def test_what_would_fail_again_is_not_asked_again(status: int):
     model = Named("m", fails(status), says("4"))
@@ -378,7 +393,7 @@ def test_a_cancelled_run_waits_no_longer():
     model = Named("m", fails(500), says("4"))
 
     async def main() -> list[str]:
-        run = AgentLoop(llm_provider=Retry(model, first_wait=60, jitter=most)).execute("Hi")
+        run = AgentLoop(llm_provider=Retry(model, first_wait=60, longest_wait=60, jitter=most)).execute("Hi")
         run.filter(lambda event: isinstance(event, LLMRetry)).subscribe(lambda _: run.cancel("enough"))
         seen = [event.kind async for event in run]
         assert asyncio.get_running_loop().time() == 0
@@ -403,7 +418,9 @@ def test_it_works_where_no_event_loop_runs():
 def test_a_wait_is_left_from_another_thread():
     server = ScriptedServer(fails(500), says("4"))
     with server.running() as url:
-        provider = Retry(type(proxy(server))(url, "m", api_key=None), first_wait=60, jitter=most)
+        provider = Retry(
+            type(proxy(server))(url, "m", api_key=None), first_wait=60, longest_wait=60, jitter=most
+        )
         waiting = threading.Event()
         subscription = provider.call(HI).subscribe(lambda _: waiting.set())
         assert waiting.wait(5)
@@ -567,6 +584,7 @@ def test_every_attempt_is_made_in_the_subscribers_context():
         (lambda: Retry(ScriptedModel(), seconds=True), "Retry(seconds=True): it must be a number"),
         (lambda: Retry(ScriptedModel(), on=ModelTimeout), "it must say for classes of errors how many attempts there are, for example {"),
         (lambda: Retry(ScriptedModel(), on={"timeout": 3}), "Retry(on={'timeout': 3}): it must say for classes of errors"),
+        (lambda: Retry(ScriptedModel(), first_wait=60), "Retry(first_wait=60): no wait is longer than longest_wait=30.0; pass a longer one"),
         (lambda: Retry(ScriptedModel(), on={int: 3}), "it must say for classes of errors"),
         (lambda: Retry(ScriptedModel(), on={ModelTimeout: 0}), "it must say for classes of errors"),
         (lambda: Retry(ScriptedModel(), jitter=0.5), "Retry(jitter=0.5): it must be a function"),

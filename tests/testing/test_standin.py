@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import gc
 import json
 import os
 import subprocess
 import sys
+from enum import Enum
+from typing import Any, Literal
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, Field
 
-from looopy import AgentLoop, ConfigurationError, LLMRequest, StandInProvider
+from looopy import AgentLoop, ConfigurationError, LLMRequest, Output, StandInProvider
 from looopy.messages import FilePart, Message, TextPart
 from looopy.testing.script import Call
-from looopy.testing.standin import MODEL, WHO, expressions_in, serving_stand_in, stand_in_answer
+from looopy.testing.server import Received
+from looopy.testing.smallest import smallest
+from looopy.testing.standin import (
+    MODEL,
+    WHO,
+    StandInEmbedder,
+    expressions_in,
+    serving_stand_in,
+    stand_in_answer,
+)
 
 
 def calculate(expression: str) -> float:
@@ -130,6 +144,84 @@ async def test_it_answers_under_its_own_name_word_by_word():
     assert (StandInProvider().model, repr(StandInProvider())) == (MODEL, "StandInProvider()")
 
 
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Leaf(BaseModel):
+    kind: Literal["leaf"] = "leaf"
+
+
+class Tree(BaseModel):
+    left: Tree | Leaf
+    right: Tree | None
+    more: list[Tree] = []
+
+
+class Everything(BaseModel):
+    text: str
+    short: str = Field(max_length=3)
+    long: str = Field(min_length=12)
+    day: dt.date
+    count: int
+    some: int = Field(ge=3)
+    share: float = Field(gt=0, lt=1)
+    debt: int = Field(lt=-10)
+    dozens: int = Field(gt=0, multiple_of=12)
+    yes: bool
+    colour: Colour
+    pair: tuple[int, str]
+    two: list[Colour] = Field(min_length=2)
+    named: dict[str, int]
+    only: Literal["this"]
+    anything: Any
+    tree: Tree
+
+
+@pytest.mark.parametrize("mode", ["tool", "native"])
+async def test_a_typed_program_starts_on_it_with_a_small_value_that_fits(mode):
+    run = AgentLoop(llm_provider="stand-in").execute("Hi", output_type=Output(Everything, mode=mode))
+    result = await run
+    assert {message.model for message in result.messages if message.role == "assistant"} == {MODEL}
+    assert (
+        result.output.model_dump()
+        == Everything(
+            text="stand-in",
+            short="sta",
+            long="stand-in....",
+            day=dt.date(2000, 1, 1),
+            count=0,
+            some=3,
+            share=0.125,
+            debt=-11,
+            dozens=12,
+            yes=False,
+            colour=Colour.RED,
+            pair=(0, "stand-in"),
+            two=[Colour.RED, Colour.RED],
+            named={},
+            only="this",
+            anything=None,
+            tree=Tree(left=Leaf(), right=None),
+        ).model_dump()
+    )
+
+
+async def test_it_works_first_where_a_typed_answer_may_call_tools():
+    run = AgentLoop(llm_provider="stand-in", tools=[calculate]).execute("2 + 2", output_type=int)
+    events = [event async for event in run]
+    assert [event.tool_name for event in events if event.kind == "tool-start"] == [
+        "calculate",
+        "final_answer",
+    ]
+    assert (await run).output == 0
+
+
+def test_a_schema_that_has_no_end_gets_nothing():
+    assert (smallest({"anyOf": [{"$ref": "#"}]}), smallest({"$ref": "#"})) == (None, None)
+
+
 async def test_it_answers_under_its_own_name_also_where_another_model_is_asked_for():
     request = LLMRequest(messages=(Message.user("Hi"),), model="gpt-4o-mini")
     response = await StandInProvider().call(request)
@@ -175,6 +267,16 @@ def test_looopy_stand_in_that_is_empty_or_0_changes_nothing(monkeypatch, value):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match="no address of a LiteLLM proxy"):
         AgentLoop(llm_provider="gpt-4o-mini")
+
+
+async def test_a_stand_in_that_stands_for_long_keeps_no_more_than_the_newest_requests():
+    provider, embedder = StandInProvider(), StandInEmbedder()
+    answers = [await provider.call(LLMRequest(messages=(Message.user("Hi"),))) for _ in range(150)]
+    for _ in range(150):
+        await embedder.embed(["a cat"])
+
+    assert len({answer.response_id for answer in answers}) == 150
+    assert sum(isinstance(each, Received) for each in gc.get_objects()) < 210
 
 
 def test_looopy_stand_in_is_1_or_nothing(monkeypatch):
