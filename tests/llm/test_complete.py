@@ -381,7 +381,7 @@ def test_without_a_proxy_or_a_model_it_says_what_to_set(monkeypatch):
         ({"max_tokens": True}, "max_tokens=True must be a whole number, at least 1, or None"),
         ({"top_p": 0}, "top_p=0 must be a number above 0 and at most 1"),
         ({"params": "seed=7"}, "params is a str: it must be a mapping of the body's further fields, such as {'seed': 7}"),
-        ({"model": None}, "model=None: it must be a model's name; leave it out for that of the environment or of the provider"),
+        ({"model": 5}, "model=5: it must be a model's name; leave it out for that of the environment or of the provider"),
         ({"tools": add}, "it takes a list, so write tools=[…]"),
         ({"tools": [1]}, "tools: a int is none; pass functions, ToolProviders, ToolDefinitions, or dicts in OpenAI's form"),
     ],
