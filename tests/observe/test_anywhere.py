@@ -19,10 +19,9 @@ from looopy import AgentLoop, LiteLLMProvider
 from looopy.observe import Instrumentation, OTLPExporter, instrument
 from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedServer, calls, says
+from observe.each import each_provider
 from observe.receiver import Receiver, Span, tree
-from observe.watched import SPANS, TREE, add, agent, answer, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import SPANS, TREE, add, agent, answer, light, sdk
 
 
 @pytest.fixture
