@@ -295,6 +295,15 @@ class Settings(BaseSettings):
     def _base(self) -> LLMProvider:
         if stand_in_for(self.model):
             return StandInProvider()
+        if not self.url and not os.environ.get("OPENAI_BASE_URL", "").strip():
+            raise ConfigurationError(
+                'url is missing: write url = "http://localhost:4000", your LiteLLM proxy\'s, or set LITELLM_URL',
+                argument="url",
+            )
+        if not self.model:
+            raise ConfigurationError(
+                'model is missing: write model = "gpt-4o-mini", or set LOOOPY_MODEL', argument="model"
+            )
         given: dict[str, Any] = {
             name: value
             for name in ("temperature", "max_tokens", "top_p")

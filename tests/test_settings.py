@@ -348,9 +348,26 @@ def test_without_a_proxy_or_a_model_it_says_what_to_set(written):
     file = written('model = "gpt-4o-mini"')
     with pytest.raises(ConfigurationError) as caught:
         Settings.load(file)
-    assert str(caught.value).startswith(f"{file}: no address of a LiteLLM proxy: set LITELLM_URL")
-    with pytest.raises(ConfigurationError, match="set LOOOPY_MODEL"):
-        Settings.load(written('url = "http://localhost:4000"'))
+    assert (str(caught.value), caught.value.argument) == (
+        f'{file}: url is missing: write url = "http://localhost:4000", your LiteLLM proxy\'s, or set LITELLM_URL',
+        "url",
+    )
+    file = written('url = "http://localhost:4000"')
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.load(file)
+    assert (str(caught.value), caught.value.argument) == (
+        f'{file}: model is missing: write model = "gpt-4o-mini", or set LOOOPY_MODEL',
+        "model",
+    )
+
+
+async def test_the_address_may_be_that_of_openais_variable(written, monkeypatch):
+    server = ScriptedServer(says("Hi."))
+    async with server.serve() as url:
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        assert (
+            await llm.complete("Hi", provider=Settings.load(written('model = "m"')).provider())
+        ).output == "Hi."
 
 
 def test_a_missing_package_for_the_cache_names_its_extra(written, monkeypatch):

@@ -179,7 +179,7 @@ def llm_function(function: Callable[..., Any] | None = None, /, **options: Unpac
                 f"@llm_function: a {type(function).__name__} was given; it takes a function",
                 argument="function",
             )
-        named = {"agent_id": function.__name__, **options}
+        named = {**options, "agent_id": options.get("agent_id") or function.__name__}
         return LLMFunction(function, Asking.of("llm_function", named))
 
     return decorate if function is None else decorate(function)

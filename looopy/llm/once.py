@@ -28,12 +28,21 @@ if TYPE_CHECKING:
 
 X = TypeVar("X")
 
+_IN_PARAMS = "a field of the request's body goes into params={{{name!r}: …}}"
+_ELSEWHERE = {
+    "output_type": "complete() takes it, and an @llm_function has it as its return annotation",
+    **dict.fromkeys(
+        ("base_url", "api_key", "timeout"), "pass provider=LiteLLMProvider(…), whose argument it is"
+    ),
+}
+"""Where what is no option belongs."""
+
 AnyTool: TypeAlias = "Callable[..., Any] | ToolProvider | ToolDefinition | Mapping[str, JSON]"
 """A function; a set of tools; or what a model sees of a tool that the caller runs, as a `ToolDefinition` or in OpenAI's form."""
 
 
 class Options(TypedDict, total=False):
-    """How a single call is made; all of it may be left out.
+    """How a single call is made; all of it may be left out, and None leaves out as well.
 
     Attributes:
         system: the instructions: text, a prompt from a store, or a function of the state.
@@ -57,20 +66,20 @@ class Options(TypedDict, total=False):
     """
 
     system: SystemPrompt
-    tools: Sequence[AnyTool]
-    model: str
+    tools: Sequence[AnyTool] | None
+    model: str | None
     provider: LLMProvider | None
     temperature: float | None
     max_tokens: int | None
     top_p: float | None
     params: Mapping[str, JSON] | None
-    agent_id: str
-    max_iterations: int
-    limits: Limits
+    agent_id: str | None
+    max_iterations: int | None
+    limits: Limits | None
     deps: Any
-    session_id: str
-    user_id: str
-    tags: Sequence[str]
+    session_id: str | None
+    user_id: str | None
+    tags: Sequence[str] | None
     metadata: Mapping[str, JSON] | None
 
 
@@ -129,10 +138,12 @@ class Asking:
             TypeError: there is no such option.
         """
         for name in options.keys() - set(cls.__slots__):
-            close = difflib.get_close_matches(name, cls.__slots__, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}{meant}")
-        return cls(**options)
+            close = difflib.get_close_matches(name, cls.__slots__, n=1, cutoff=0.7)
+            mend = (
+                f"did you mean {close[0]!r}?" if close else _ELSEWHERE.get(name, _IN_PARAMS.format(name=name))
+            )
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {mend}")
+        return cls(**{name: value for name, value in options.items() if value is not None})
 
     def run(self, prompt: Prompt | Chat, output_type: Any = str) -> Run[Any]:
         """The run that answers."""

@@ -20,16 +20,16 @@ T = TypeVar("T")
 def embed(
     texts: Sequence[str],
     *,
-    model: str = "",
-    fallback_model: str = "",
+    model: str | None = "",
+    fallback_model: str | None = "",
     dimensions: int | None = None,
     embedder: Embedder | None = None,
-    session_id: str = "",
-    user_id: str = "",
-    tags: Sequence[str] = (),
+    session_id: str | None = "",
+    user_id: str | None = "",
+    tags: Sequence[str] | None = (),
     params: Mapping[str, JSON] | None = None,
 ) -> Pending[Embeddings]:
-    """Turn texts into vectors: `await llm.embed([…])`, or `llm.embed([…]).result()` where no event loop runs.
+    """Turn texts into vectors: `await llm.embed([…])`, or `llm.embed([…]).result()` where no event loop runs. None leaves an option out as well.
 
     Args:
         texts: any number of them, none empty.
@@ -51,13 +51,14 @@ def embed(
             "embed(embedder=…) and fallback_model= or dimensions=: an embedder has its own, so pass them to it",
             argument="embedder",
         )
-    asked = embedder or embedder_for(model, fallback_model=fallback_model, dimensions=dimensions)
+    model = model or ""
+    asked = embedder or embedder_for(model, fallback_model=fallback_model or "", dimensions=dimensions)
     request = EmbedRequest(
         texts,
         model=model if embedder else "",
-        session_id=session_id,
-        user_id=user_id,
-        tags=tuple(tags),
+        session_id=session_id or "",
+        user_id=user_id or "",
+        tags=tuple(tags or ()),
         params=params or {},
     )
     return Pending(lambda: asked.embed(request))

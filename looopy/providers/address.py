@@ -119,8 +119,11 @@ def _parts(url: str, source: str) -> SplitResult:
     shown = re.sub(r"[^/]*@", "***@", re.sub(r"[?#].*", "?…", url, flags=re.DOTALL))
     what = f"{source.rstrip('=')} is {shown!r}"
     if "://" not in url:
+        # The library's provider takes the model first, and so may whoever knows that one.
+        model = source == "base_url=" and ":" not in url
+        meant = f"; where that is the model, write model={shown!r}" if model else ""
         raise ConfigurationError(
-            f"{what}: it needs a scheme, for example 'http://{shown}'", argument="base_url"
+            f"{what}: it needs a scheme, for example 'http://{shown}'{meant}", argument="base_url"
         )
     if url.partition("://")[0].lower() not in ("http", "https"):
         raise ConfigurationError(f"{what}: its scheme must be http or https", argument="base_url")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -21,6 +22,10 @@ from looopy.providers.meter import Meter, Tab
 from looopy.providers.requests import Hearer, Passage, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
 
+logger = logging.getLogger(
+    "looopy"
+)  # heard also where nobody set logging up: a limit that does not hold is no detail
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:
@@ -31,6 +36,7 @@ class Budget:
     dearer than estimated is not thrown away: the next call is refused. A call that already its question would make too dear is not made.
 
     Money is estimated by the given prices, else by what the model cost so far on this meter; a first call without either is counted at its end.
+    An answer whose price nobody knows does not count as money: a warning on the logger `looopy` says so once for each model, and `Meter.unpriced` how many.
 
     Attributes:
         provider: who is asked.
@@ -215,9 +221,21 @@ class _Bill(Passage):
             return
         if usage is not None and cost is not None:
             self._meter.learn(self._model, usage, cost)
+        if cost is None and self._budget.output_price is None and not self._tab.price:
+            self._unpriced()
         if usage is not None and cost is None:
             cost = usage.input_tokens * self._input_price + usage.output_tokens * self._tab.price
         self._settle(None if usage is None else usage.total_tokens, cost)
+
+    def _unpriced(self) -> None:
+        """Nobody knows what the answer cost: a limit on money does not see it, which is said once for each model."""
+        if self._meter.leave_out(self._model) and self._budget.cost is not None:
+            logger.warning(
+                "Budget(cost=%g): nobody says what %r costs, so its answers are not in it; "
+                "pass input_price= and output_price=, or tokens= for a limit that needs no price",
+                self._budget.cost,
+                self._model,
+            )
 
     def _settle(self, tokens: float | None, cost: float | None) -> None:
         """The call cost this, whatever was estimated."""

@@ -68,6 +68,11 @@ class Arguments:
         Raises:
             ConfigurationError: one is out of its range.
         """
+        for name in ("temperature", "top_p"):
+            if getattr(self, name) is None:
+                raise ConfigurationError(
+                    f"{name}=None: leave it out for what the model is known to take", argument=name
+                )
         check_sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
 
     def fields(self, model: str) -> dict[str, JSON]:
@@ -95,12 +100,16 @@ def check_sampling(
     Raises:
         ConfigurationError: one is out of its range.
     """
-    for name, value, good, allowed in (
-        ("temperature", temperature, temperature is None or 0 <= temperature <= 2, "from 0 to 2"),
-        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "above 0 and at most 1"),
-        ("max_tokens", max_tokens, max_tokens is None or max_tokens >= 1, "at least 1, or None"),
+    for name, value, allowed in (
+        ("temperature", temperature, "from 0 to 2"),
+        ("top_p", top_p, "above 0 and at most 1"),
+        ("max_tokens", max_tokens, "at least 1, or None"),
     ):
-        if not good:
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f"{name}={value!r} must be a number, {allowed}", argument=name)
+        if not {"temperature": 0 <= value <= 2, "top_p": 0 < value <= 1, "max_tokens": value >= 1}[name]:
             raise ConfigurationError(f"{name}={value!r} must be {allowed}", argument=name)
 
 

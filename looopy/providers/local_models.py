@@ -60,8 +60,8 @@ def _pairs(models: object) -> list[tuple[str, object]]:
         models = [f"{maker}/*" for maker in present()]
         if not models:
             raise ConfigurationError(
-                f"no model is named and no API key is there: set one of {', '.join(KEYS.values())}, or pass models=, "
-                "for example ['ollama_chat/llama3.1']",
+                f"no model is named and no API key is there: set one of {', '.join(KEYS.values())}, or name models, "
+                "for example models=['ollama_chat/llama3.1'], in a shell --model ollama_chat/llama3.1",
                 argument="models",
             )
     if isinstance(models, Mapping):

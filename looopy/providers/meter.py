@@ -46,11 +46,13 @@ class Meter:
         self._tokens = 0.0
         self._cost = 0.0
         self._paid: dict[str, tuple[int, float]] = {}
+        self._unpriced: dict[str, int] = {}  # by model: answers whose price nobody knows
         self._newest: Tab | None = None  # who counted last
         self._ahead: Tab | None = None  # who counts by itself
 
     def __repr__(self) -> str:
-        return f"Meter(tokens={self.tokens}, cost={self.cost:.6f})"
+        unpriced = f", unpriced={self.unpriced}" if self.unpriced else ""
+        return f"Meter(tokens={self.tokens}, cost={self.cost:.6f}{unpriced})"
 
     @property
     def tokens(self) -> int:
@@ -64,6 +66,12 @@ class Meter:
         with self._lock:
             return self._sum()[1]
 
+    @property
+    def unpriced(self) -> int:
+        """Answers whose price nobody knows; `cost` is without them."""
+        with self._lock:
+            return sum(self._unpriced.values())
+
     def add(self, tokens: float, cost: float) -> tuple[float, float]:
         """Count some more; some less where it is negative, to correct what was counted before. Gives what that makes in all."""
         with self._lock:
@@ -76,6 +84,12 @@ class Meter:
         with self._lock:
             tokens, paid = self._paid.get(model, (0, 0.0))
             self._paid[model] = (tokens + usage.total_tokens, paid + cost)
+
+    def leave_out(self, model: str) -> bool:
+        """Take note of an answer whose price nobody knows; whether it is the first of its model."""
+        with self._lock:
+            self._unpriced[model] = self._unpriced.get(model, 0) + 1
+            return self._unpriced[model] == 1
 
     def price(self, model: str) -> float:
         """US dollars a token of a model, on the average of what was reported so far; 0 where nothing was."""

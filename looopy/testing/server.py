@@ -113,8 +113,11 @@ class ScriptedServer:
         thread.start()
         served = self.serve(port)
         try:
-            yield asyncio.run_coroutine_threadsafe(served.__aenter__(), loop).result(5)
-            asyncio.run_coroutine_threadsafe(served.__aexit__(None, None, None), loop).result(5)
+            url = asyncio.run_coroutine_threadsafe(served.__aenter__(), loop).result(5)
+            try:
+                yield url
+            finally:
+                asyncio.run_coroutine_threadsafe(served.__aexit__(None, None, None), loop).result(5)
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5)

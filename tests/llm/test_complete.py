@@ -289,6 +289,26 @@ def test_what_is_left_out_is_as_the_environment_has_it(environment, asked, monke
     assert (request.body["model"], request.headers["authorization"]) == asked
 
 
+def test_none_leaves_an_option_out_as_a_wrapping_function_hands_it_on(at_proxy, monkeypatch):
+    monkeypatch.setenv("LOOOPY_MODEL", "gpt-4o-mini")
+    server = at_proxy(hello())
+    nothing = dict.fromkeys(llm.Options.__annotations__)
+
+    llm.complete("Hi").result(5)
+    llm.complete("Hi", **nothing).result(5)
+    "".join(llm.stream("Hi", **nothing))
+
+    first, *others = [
+        {
+            name: value
+            for name, value in request.body.items()
+            if name not in {"litellm_session_id", "metadata"}
+        }
+        for request in server.requests
+    ]
+    assert others == [first, first]
+
+
 def test_calls_share_the_connections_and_follow_the_environment_where_it_changes(at_proxy):
     first = at_proxy(hello())
     for model in ("one", "one", "two"):
@@ -349,8 +369,21 @@ def test_an_option_that_there_is_not_is_an_error_that_knows_what_was_meant():
         str(caught.value)
         == "complete() got an unexpected keyword argument 'temprature'; did you mean 'temperature'?"
     )
-    with pytest.raises(TypeError, match=r"argument 'xyz'$"):
-        llm.stream("Hi", xyz=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "mend"),
+    [
+        ("stop", "a field of the request's body goes into params={'stop': …}"),
+        ("response_format", "a field of the request's body goes into params={'response_format': …}"),
+        ("timeout", "pass provider=LiteLLMProvider(…), whose argument it is"),
+        ("output_type", "complete() takes it, and an @llm_function has it as its return annotation"),
+    ],
+)
+def test_what_is_no_option_is_told_where_it_belongs(option, mend):
+    with pytest.raises(TypeError) as caught:
+        llm.stream("Hi", **{option: 1})
+    assert str(caught.value) == f"stream() got an unexpected keyword argument {option!r}; {mend}"
 
 
 def test_calls_are_told_apart_in_reports_by_the_name_of_their_agent():

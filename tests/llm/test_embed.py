@@ -59,6 +59,18 @@ def test_so_does_its_result_without_an_event_loop(at_proxy, monkeypatch):
     assert [request.body["model"] for request in server.requests] == ["text-embedding-3-small"]
 
 
+def test_none_leaves_an_option_out(at_proxy, monkeypatch):
+    server = at_proxy(ScriptedServer(otherwise=embeds))
+    monkeypatch.setenv("LOOOPY_EMBEDDING_MODEL", "text-embedding-3-small")
+    options = ("model", "fallback_model", "dimensions", "embedder", "session_id", "user_id", "tags", "params")
+
+    llm.embed(TEXTS).result(5)
+    llm.embed(TEXTS, **dict.fromkeys(options)).result(5)
+
+    first, second = [request.body for request in server.requests]
+    assert first == second
+
+
 async def test_it_is_asked_once_however_often_it_is_wanted(at_proxy):
     server = at_proxy(ScriptedServer(otherwise=embeds))
     pending = llm.embed(TEXTS, model="text-embedding-3-small")

@@ -232,6 +232,34 @@ def test_money_of_an_unknown_price_is_counted_when_the_answer_says_it_and_then_n
     assert (events, outcome(error), len(model.requests)) == ([], ("cost", 1.0, 2.0, "USD"), 1)
 
 
+def test_money_that_nobody_tells_is_not_taken_for_nothing_but_said_once(caplog: pytest.LogCaptureFixture):
+    meter = Meter()
+    model = Named("m", *[says(FOUR, usage=used(11))] * 4, says(FOUR, cost=0.5))
+    for budget in [Budget(model, meter, cost=1.0)] * 3 + [Budget(model, meter, tokens=1_000)]:
+        heard(budget)
+    warned = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
+    heard(Budget(model, meter, cost=1.0))
+
+    assert (meter.unpriced, repr(meter)) == (4, f"Meter(tokens={44 + ASKED + 1}, cost=0.500000, unpriced=4)")
+    assert warned == [
+        (
+            "looopy",
+            "WARNING",
+            (
+                "Budget(cost=1): nobody says what 'm' costs, so its answers are not in it; "
+                "pass input_price= and output_price=, or tokens= for a limit that needs no price"
+            ),
+        )
+    ]
+
+
+def test_a_model_that_is_said_to_cost_nothing_has_a_price():
+    meter = Meter()
+    heard(Budget(Named("m", says(FOUR, usage=used(11))), meter, cost=1.0, **NO_PRICE))
+
+    assert (meter.unpriced, meter.cost) == (0, 0.0)
+
+
 def test_a_budget_that_is_spent_to_the_last_token_is_spent():
     meter = Meter()
     model = Named("m", says("4", usage=used(100)))

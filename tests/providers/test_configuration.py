@@ -109,6 +109,7 @@ def test_nothing_to_call_is_said_at_construction():
     [
         ("localhost:4000", "base_url is 'localhost:4000': it needs a scheme, for example 'http://localhost:4000'"),
         ("user:secret@localhost", "base_url is '***@localhost': it needs a scheme, for example 'http://***@localhost'"),
+        ("gpt-4o-mini", "base_url is 'gpt-4o-mini': it needs a scheme, for example 'http://gpt-4o-mini'; where that is the model, write model='gpt-4o-mini'"),
         ("ftp://localhost", "base_url is 'ftp://localhost': its scheme must be http or https"),
         ("http://", "base_url is 'http://': that is no URL; it should be like 'http://localhost:4000'"),
         ("http://localhost:port", "base_url is 'http://localhost:port': that is no URL; it should be like 'http://localhost:4000'"),
@@ -146,6 +147,9 @@ def test_the_variable_that_holds_a_wrong_value_is_named(monkeypatch: pytest.Monk
     [
         ({"temperature": 2.5}, "temperature=2.5 must be from 0 to 2"),
         ({"temperature": float("nan")}, "temperature=nan must be from 0 to 2"),
+        ({"temperature": None}, "temperature=None: leave it out for what the model is known to take"),
+        ({"temperature": "hot"}, "temperature='hot' must be a number, from 0 to 2"),
+        ({"max_tokens": True}, "max_tokens=True must be a number, at least 1, or None"),
         ({"top_p": 0.0}, "top_p=0.0 must be above 0 and at most 1"),
         ({"max_tokens": 0}, "max_tokens=0 must be at least 1, or None"),
         ({"timeout": 0}, "timeout: call=0 must be a number of seconds above 0, or None for no limit"),

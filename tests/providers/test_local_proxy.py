@@ -277,7 +277,8 @@ def test_without_a_key_and_a_model_it_says_which_variables_it_looks_at():
         LocalProxy()
     assert str(caught.value) == (
         "no model is named and no API key is there: set one of OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, MISTRAL_API_KEY, COHERE_API_KEY, "
-        "DEEPSEEK_API_KEY, GROQ_API_KEY, OPENROUTER_API_KEY, XAI_API_KEY, or pass models=, for example ['ollama_chat/llama3.1']"
+        "DEEPSEEK_API_KEY, GROQ_API_KEY, OPENROUTER_API_KEY, XAI_API_KEY, or name models, for example models=['ollama_chat/llama3.1'], "
+        "in a shell --model ollama_chat/llama3.1"
     )
 
 

@@ -307,6 +307,20 @@ def test_a_scripted_pause_is_virtual_in_virtual_time():
     assert run_virtual(ask()) == 3600
 
 
+def test_a_server_on_a_thread_is_closed_also_where_its_block_fails():
+    server = ScriptedServer(says("Hello."))
+
+    def fail_within(client):
+        with server.running() as url:
+            client.post(url + CHAT, json=ASKED)
+            raise LookupError
+
+    with httpx.Client(trust_env=False) as client, pytest.raises(LookupError):
+        fail_within(client)
+
+    assert (server.connections, server.open_connections) == (1, 0)
+
+
 def test_a_server_in_its_own_thread_serves_code_without_a_loop_and_leaves_nothing():
     server = ScriptedServer(says("4"), says("5") + stalls())
     with server.running() as url, httpx.Client(base_url=url, trust_env=False) as client:

@@ -15,7 +15,15 @@ from typing import Any, cast
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    Link,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceState,
+)
 from opentelemetry.util.types import AttributeValue
 
 from looopy.errors import words
@@ -231,12 +239,13 @@ def encode_span(span: ReadableSpan, rewrite: Rewrite | None = None) -> bytes:
     context: SpanContext | None = span.get_span_context()
     if context is None:
         raise ValueError("a span without an id")
+    trace_id, span_id, _, _, state, _ = context  # its properties are functions in Python
     parent = span.parent
-    out = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
-    if context.trace_state:
-        out.append(_block(b"\x1a", _trace_state(context)))
+    out = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
+    if state is not DEFAULT_TRACE_STATE and state:
+        out.append(_block(b"\x1a", _trace_state(state)))
     if parent is not None:
-        out += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
+        out += (b"\x22\x08", parent[1].to_bytes(8, "big"))
     times = _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0)
     out += (_NAMES[span.name], _KINDS[span.kind], times)
     _attributes(out, b"\x4a", attributes)
@@ -261,6 +270,8 @@ _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # OTLP coun
 
 
 def _copied(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
+    if type(attributes) is dict:  # a light span's, which changes it no more
+        return cast("dict[str, AttributeValue]", attributes)
     try:
         # The SDK's own mapping iterates in Python, with a lock, and is copied in C.
         return cast("dict[str, AttributeValue]", attributes).copy()
@@ -268,8 +279,8 @@ def _copied(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeV
         return attributes
 
 
-def _trace_state(context: SpanContext) -> bytes:
-    return _utf8(",".join(f"{key}={value}" for key, value in context.trace_state.items()))
+def _trace_state(state: TraceState) -> bytes:
+    return _utf8(",".join(f"{key}={value}" for key, value in state.items()))
 
 
 def _flags(context: SpanContext | None) -> bytes:
