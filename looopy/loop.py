@@ -91,7 +91,7 @@ class Execution:
             call_off = threads.after(seconds, lambda: self.interrupt(error))
             return CompositeDisposable(Disposable(call_off), rounds.subscribe(observer, scheduler=scheduler))
 
-        return Observable(subscribe)
+        return reactive.Lockless(subscribe)
 
     def interrupt(self, error: Exception) -> None:
         """End the task with this error: what is in flight is disposed of at once. Only the first interruption counts."""

@@ -31,6 +31,7 @@ from looopy.events import (
 )
 from looopy.messages import Message
 from looopy.ports import LLMProvider, LLMRequest
+from looopy.reactive import Lockless
 from looopy.setup import Limits, exceeded
 
 
@@ -62,7 +63,7 @@ class ModelCall:
     @property
     def events(self) -> Observable[Event]:
         """`llm-call`, the deltas, and last `llm-response`; a provider that ends without one failed."""
-        return Observable(self._subscribe)
+        return Lockless(self._subscribe)
 
     def _subscribe(
         self, observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextvars import ContextVar, copy_context
+from threading import RLock
 from typing import Generic, TypeVar, cast
 
 from reactivex import Observable, abc, throw
@@ -68,7 +69,20 @@ gate: ContextVar[Gate | None] = ContextVar("looopy_gate", default=None)
 """The gate over the sources that are subscribed in this context."""
 
 
-class Direct(Observable[T]):
+class Lockless(Observable[T]):
+    """An Observable that makes its lock when it is first asked for: making it is most of the price of an Observable, and few operators take it."""
+
+    def __init__(self, subscribe: abc.Subscription[T] | None = None) -> None:
+        # Not Observable's, which makes the lock.
+        self._subscribe = subscribe
+
+    @property
+    def lock(self) -> RLock:
+        """For operators that join streams."""
+        return vars(self).get("_lock") or vars(self).setdefault("_lock", RLock())
+
+
+class Direct(Lockless[T]):
     """An Observable that keeps Rx's promises by itself: it stops at its end, and when it is disposed of.
 
     So an observer may be handed to it as it is (`attach`), where `subscribe` would wrap it.
@@ -244,7 +258,7 @@ def iterate(
         rounds.turn()
         return Disposable(rounds.dispose)
 
-    return Observable(subscribe)
+    return Lockless(subscribe)
 
 
 class _Rounds(Generic[S, E]):
@@ -343,7 +357,7 @@ def at_once(items: Iterable[T]) -> Observable[T]:
         observer.on_completed()
         return Disposable()
 
-    return Observable(subscribe)
+    return Lockless(subscribe)
 
 
 class Signal(Generic[T]):
@@ -404,4 +418,4 @@ def stopped_by(signal: Signal[Exception], source: Observable[T]) -> Observable[T
         )
         return Disposable(dispose)
 
-    return Observable(subscribe)
+    return Lockless(subscribe)

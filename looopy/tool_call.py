@@ -58,7 +58,7 @@ def tool_call(
             tools[call.name], scheduler
         )
 
-    return Observable(subscribe)
+    return reactive.Lockless(subscribe)
 
 
 def _refusal(call: ToolCall, tools: Mapping[str, ToolProvider]) -> Failure | None:

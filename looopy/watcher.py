@@ -6,9 +6,9 @@ loop does not know it. There is one for the whole process, as there is one OpenT
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from random import getrandbits
 from typing import Any, Protocol, TypeAlias
 
 from opentelemetry import context as otel
@@ -46,7 +46,7 @@ class Caller:
         context = otel.get_current()
         span = trace.get_current_span(context).get_span_context()
         if not span.is_valid:
-            return cls(context=context, trace_id=uuid.uuid4().hex)
+            return cls(context=context, trace_id=f"{getrandbits(128):032x}")
         return cls(
             context=context,
             trace_id=trace.format_trace_id(span.trace_id),

@@ -12,11 +12,12 @@ from opentelemetry.trace import Span, SpanKind
 
 from looopy.events import Failure
 from looopy.observe import attributes as a
+from looopy.observe.carried import inherited
 from looopy.observe.content import told
 from looopy.observe.faults import Faults
 from looopy.observe.opened import Tracer
+from looopy.observe.outcomes import failed
 from looopy.observe.reasons import kind
-from looopy.observe.spans import failed, inherited
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 
 

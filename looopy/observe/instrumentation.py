@@ -23,6 +23,7 @@ from looopy import watcher
 from looopy.errors import MissingExtra
 from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.observe import attributes
+from looopy.observe.carried import called_from
 from looopy.observe.content import Content, Redaction
 from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
@@ -34,9 +35,10 @@ from looopy.observe.options import Options
 from looopy.observe.pictures.timeline import Origin
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.sending.destinations import bounded
-from looopy.observe.spans import RunSpans, Spans, called_from
+from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
 from looopy.ports import Embedder, Embeddings, EmbedRequest
+from looopy.reactive import Lockless
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -415,7 +417,7 @@ class _Watch:
                 self._faults.caught("the end of a run could not be recorded", error)
 
 
-class _Watching(Observable[Event]):
+class _Watching(Lockless[Event]):
     """The events of a run that is watched. It wraps no observer more than it must, since a burst has thousands of events."""
 
     def __init__(self, watch: _Watch, source: Observable[Event]) -> None:

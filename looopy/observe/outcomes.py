@@ -1,11 +1,13 @@
-"""How a call ended and how long it took: the same in metrics and in logs."""
+"""How a call ended and how long it took: the same in spans, metrics and logs."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Literal
 
-from looopy.errors import TaskCanceled
+from opentelemetry.trace import Status, StatusCode
+
+from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
 from looopy.events import Failure, LLMResponse, ToolComplete
 
 CANCELED = TaskCanceled.__name__
@@ -27,3 +29,13 @@ def elapsed(since: datetime, until: datetime) -> float:
 def duration(began: datetime, ended: LLMResponse | ToolComplete) -> float:
     """Seconds that a call took: as it says itself, by a clock that nobody sets; else from event to event."""
     return ended.seconds or elapsed(began, ended.timestamp)
+
+
+_MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
+"""Errors that go on, after a semicolon, with what their caller may do: a trace is read by others."""
+
+
+def failed(failure: Failure) -> Status:
+    """The status of what failed: backends show its description, and hardly any reads exceptions."""
+    message = failure.message.partition("; ")[0] if failure.type in _MENDS else failure.message
+    return Status(StatusCode.ERROR, f"{failure.type}: {message}" if message else failure.type)

@@ -18,14 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, cast
+from typing import ClassVar, cast
 
-from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, TraceFlags
 
-from looopy.errors import BudgetExceeded, LimitExceeded, TaskCanceled
+from looopy.errors import TaskCanceled
 from looopy.events import (
     Event,
     Failure,
@@ -41,24 +39,25 @@ from looopy.events import (
 from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
+from looopy.observe.asked import Asked
+from looopy.observe.carried import by_run, by_tool, inherited
 from looopy.observe.content import Content, heavy, told
 from looopy.observe.faults import Faults
 from looopy.observe.opened import Opened, Tracer, within
+from looopy.observe.outcomes import failed
 from looopy.observe.reasons import ABANDONED, kind
 from looopy.observe.shown import short, tool_name
 from looopy.observe.wrapped import WatchedModel, WatchedTools
-from looopy.ports import LLMProvider, LLMRequest, ToolDefinition, below
+from looopy.ports import LLMRequest, ToolDefinition, below
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller
 
-_NONE: Mapping[str, JSON] = {}
 _ABANDONED = Failure(type=ABANDONED, message="recording stopped before the run was over")
 _CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
-_REMEMBERED = 64  # providers whose calls' attributes are kept ready
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Spans:
     """How runs are recorded.
 
@@ -73,52 +72,14 @@ class Spans:
     faults: Faults
     content: Content | None = None
     legacy: bool = False
+    asked: Asked = field(init=False, repr=False, compare=False)
 
-    _known: dict[int, _Asked] = field(
-        default_factory=dict[int, "_Asked"], init=False, repr=False, compare=False
-    )
-
-    def asked(self, provider: LLMProvider, model: str, request: LLMRequest) -> a.Attributes:
-        """What can be said of a model call before it is made; worked out once for each provider, model and set of parameters."""
-        parameters = getattr(provider, "parameters", None)
-        fields = cast("Mapping[str, JSON]", parameters(request)) if callable(parameters) else _NONE
-        known = self._known.get(id(provider))
-        if (
-            known is None
-            or known.provider is not provider
-            or known.fields is not fields
-            or known.model != model
-        ):
-            attributes: a.Attributes = {
-                a.OPERATION: "chat",
-                a.PROVIDER: a.provider_name(model),
-                **({a.MODEL: model} if model else {}),
-                a.STREAM: True,
-                **sayings.parameters(fields),
-            }
-            address, port = a.server(provider)
-            if address:
-                attributes[a.ADDRESS] = address
-            if port:
-                attributes[a.PORT] = port
-            if self.legacy:
-                attributes["gen_ai.system"] = attributes[a.PROVIDER]
-            known = _Asked(provider, model, fields, attributes)
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[id(provider)] = known
-        return known.attributes
+    def __post_init__(self) -> None:
+        self.asked = Asked(legacy=self.legacy)
 
     def of(self, setup: Setup, state: LoopState, caller: Caller) -> RunSpans:
         """The spans of one execution, whose first one begins now."""
         return RunSpans(self, setup, state, caller)
-
-
-class _Asked(NamedTuple):
-    provider: LLMProvider
-    model: str
-    fields: Mapping[str, JSON]
-    attributes: a.Attributes
 
 
 class RunSpans:
@@ -187,7 +148,7 @@ class RunSpans:
         self._root = spans.tracer.begin(
             f"invoke_agent {agent}", caller.context, SpanKind.INTERNAL, attributes
         )
-        self._root.keep({_INHERITED: self._common, _CALLED_FROM: (state.task_id, "")})
+        self._root.keep(by_run(state.task_id, self._common))
         self._task_id = state.task_id
         recording = self._root.span.is_recording()  # else the sampler left the trace out, or there is no SDK
         self._shown = spans.content.transcript() if spans.content and recording else None
@@ -309,7 +270,7 @@ class RunSpans:
     def _ask(self, request: LLMRequest) -> tuple[LLMRequest, Opened, Variables]:
         self._know(request.tools)
         model = request.model or str(getattr(self._provider, "model", ""))
-        attributes: a.Attributes = {**self._common, **self._spans.asked(self._provider, model, request)}
+        attributes: a.Attributes = {**self._common, **self._spans.asked.of(self._provider, model, request)}
         if request.prompt_name and request.prompt_version is not None:
             attributes[a.PROMPT_NAME] = request.prompt_name
             attributes[a.PROMPT_VERSION] = request.prompt_version
@@ -382,7 +343,7 @@ class RunSpans:
             a.TOOL: name,
         }
         tool = self._open(f"execute_tool {name}", self._around, attributes)
-        tool.keep({_CALLED_FROM: (self._task_id, event.call_id)})
+        tool.keep(by_tool(self._task_id, event.call_id))
         self._tools[event.call_id] = tool
         tool.say(sayings.tool, event, self._shown, self._described)
 
@@ -466,37 +427,10 @@ class RunSpans:
 _CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
 
 
-def inherited(context: Context) -> a.Attributes:
-    """The attributes that all spans of the run have in which this context is; empty where it is in none."""
-    return cast("a.Attributes", otel.get_value(_INHERITED, context) or {})
-
-
-def called_from(context: Context) -> tuple[str, str]:
-    """The task in which this context is, and the tool call; each empty where it is in none."""
-    return cast("tuple[str, str]", otel.get_value(_CALLED_FROM, context) or ("", ""))
-
-
-_INHERITED = otel.create_key("looopy-run")
-_CALLED_FROM = otel.create_key("looopy-call")
-
-
 def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
     """The request as a part of a span, which the proxy will be told of."""
-    if not span.is_valid:
+    trace_id, span_id, _, flags, _, valid = span  # its properties are functions in Python
+    if not valid:
         return request
-    return below(
-        request,
-        trace_id=trace.format_trace_id(span.trace_id),
-        span_id=trace.format_span_id(span.span_id),
-        sampled=span.trace_flags.sampled,
-    )
-
-
-_MENDS = frozenset((LimitExceeded.__name__, BudgetExceeded.__name__))
-"""Errors that go on, after a semicolon, with what their caller may do: a trace is read by others."""
-
-
-def failed(failure: Failure) -> Status:
-    """The status of what failed: backends show its description, and hardly any reads exceptions."""
-    message = failure.message.partition("; ")[0] if failure.type in _MENDS else failure.message
-    return Status(StatusCode.ERROR, f"{failure.type}: {message}" if message else failure.type)
+    sampled = bool(flags & TraceFlags.SAMPLED)
+    return below(request, trace_id=f"{trace_id:032x}", span_id=f"{span_id:016x}", sampled=sampled)

@@ -15,6 +15,7 @@ from reactivex import Observable, abc
 from looopy.events import LLMEvent, ToolEvent
 from looopy.messages import ToolCall
 from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, ToolProvider
+from looopy.reactive import Lockless
 from looopy.state import LoopState
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class WatchedTools:
         return _Within(within, within.run(self.__wrapped__.call, call, context), tool)
 
 
-class _Within(Observable[T]):
+class _Within(Lockless[T]):
     """A source that is subscribed in a context; when it is given up, the span notes the time.
 
     It stands in for its source and adds nothing to it, so it hands observers on instead of wrapping them.

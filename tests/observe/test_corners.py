@@ -234,6 +234,6 @@ async def test_many_providers_in_turn_are_not_all_remembered() -> None:
         spans: Spans = recording._spans
         for _ in range(70):
             await answer(agent(says("5")))
-        assert len(spans._known) <= 64
+        assert len(spans.asked.known) <= 64
         assert recording.flush()
     assert len(keeps.names) == 210

@@ -1,0 +1,34 @@
+"""What the context of a recorded run carries for those who begin in it: agents that its tools call, and texts that they embed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from opentelemetry import context as otel
+from opentelemetry.context import Context
+
+from looopy.observe.attributes import Attributes
+
+_INHERITED = otel.create_key("looopy-run")
+_CALLED_FROM = otel.create_key("looopy-call")
+
+
+def by_run(task_id: str, inherited: Attributes) -> Mapping[str, object]:
+    """What the context of an agent's span carries."""
+    return {_INHERITED: inherited, _CALLED_FROM: (task_id, "")}
+
+
+def by_tool(task_id: str, call_id: str) -> Mapping[str, object]:
+    """What the context of a tool's span carries beside that."""
+    return {_CALLED_FROM: (task_id, call_id)}
+
+
+def inherited(context: Context) -> Attributes:
+    """The attributes that all spans of the run have in which this context is; empty where it is in none."""
+    return cast("Attributes", otel.get_value(_INHERITED, context) or {})
+
+
+def called_from(context: Context) -> tuple[str, str]:
+    """The task in which this context is, and the tool call; each empty where it is in none."""
+    return cast("tuple[str, str]", otel.get_value(_CALLED_FROM, context) or ("", ""))
