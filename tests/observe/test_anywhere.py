@@ -227,6 +227,22 @@ async def test_a_processor_of_others_that_comes_later_gets_looopys_spans_too(rec
     assert len(theirs.get_finished_spans()) == SPANS
 
 
+async def test_one_that_comes_in_the_middle_of_a_run_gets_what_begins_from_then_on(
+    receiver: Receiver,
+) -> None:
+    theirs = InMemorySpanExporter()
+    provider = light()
+
+    def add(a: int, b: int) -> int:
+        provider.add_span_processor(SimpleSpanProcessor(theirs))
+        return a + b
+
+    with recorded(receiver, provider):
+        assert await answer(agent(tools=[add])) == "5"
+    assert tree(receiver.spans) == TREE
+    assert [span.name for span in theirs.get_finished_spans()] == ["chat scripted-model", "agent.iteration"]
+
+
 # ------------------------------------------------------------------------------------------------------------- content
 async def test_a_redaction_that_raises_drops_the_content_and_no_span(receiver: Receiver, said) -> None:
     def hide(text: str, where: str) -> str:
