@@ -1,4 +1,4 @@
-"""The real LiteLLM proxy, as a child process, in front of the scripted upstream: one of each for the session, and one as looopy starts it."""
+"""The real LiteLLM proxy, as a child process, in front of the scripted upstream: one of each for this folder, and one as looopy starts it."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ START_SECONDS = 45
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy listens, and the key it made for this session."""
+    """Where the proxy listens, and the key it made for these tests."""
 
     url: str
     key: str = field(repr=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def upstream() -> Iterator[Upstream]:
     """The providers' stand-in."""
     server = Upstream()
@@ -60,14 +60,14 @@ def upstream() -> Iterator[Upstream]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector() -> Iterator[Receiver]:
     """Where the proxy sends the spans that it makes itself, and an instrumented agent may send its own."""
     with Receiver() as receiver:
         yield receiver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxy(
     upstream: Upstream, collector: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
@@ -112,12 +112,12 @@ class Maker:
         return self.script(body)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def maker() -> Maker:
     return Maker()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def named(upstream: Upstream, maker: Maker) -> Iterator[LocalProxy]:
     """A proxy as looopy starts it, with the models of the examples, and `small`, each with an address and a key of its own."""
     with ScriptedServer(otherwise=maker).running() as url:
