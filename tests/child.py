@@ -1,4 +1,4 @@
-"""A server as a child process: ready before the first test that asks for it, gone with the last.
+"""A server as a child process: ready before the first test that asks for it, gone with the last of the folder.
 
 Each has a virtual environment of its own (`./run NAME-env` makes `.venv-NAME`; `LOOOPY_NAME_PYTHON` names another
 python), because it brings a hundred packages that looopy does not want. Without it the tests that need the server

@@ -354,7 +354,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=json_values)
 def test_invariant_10_whatever_a_tool_returns_survives_a_round_trip(value: object) -> None:
     async def give() -> object:

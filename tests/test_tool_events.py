@@ -78,7 +78,7 @@ async def test_a_result_that_has_no_json_form_is_a_failure_that_says_the_mend() 
     assert events == [complete(error=Failure(type="UnserializableResult", message=message))]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     value=st.recursive(
         st.none() | st.integers() | st.floats() | st.binary() | st.text(st.characters()) | st.just(object()),

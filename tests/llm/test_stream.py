@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
 
 import pytest
@@ -138,15 +139,19 @@ def test_so_does_leaving_an_ordinary_for(at_proxy):
 
 def test_so_does_an_interrupt_while_an_ordinary_for_waits(at_proxy):
     server = at_proxy(ScriptedServer(says("Hel") + stalls()))
+    main, goes_on = threading.main_thread().ident, threading.Event()
 
     def interrupt() -> None:
-        asyncio.run(server.asked())
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        goes_on.wait(5)
+        while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+            pass  # it does not wait yet: the interrupt would hit the test, and end them all
+        signal.pthread_kill(main, signal.SIGINT)
 
     pieces = iter(llm.stream("Hi", model="gpt-4o-mini"))
     assert next(pieces) == "Hel"
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it may come from here on
+        goes_on.set()
         next(pieces)
 
     asyncio.run(server.hung_up())

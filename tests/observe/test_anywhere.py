@@ -19,10 +19,9 @@ from looopy import AgentLoop, LiteLLMProvider
 from looopy.observe import Instrumentation, OTLPExporter, instrument
 from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedServer, calls, says
+from observe.each import each_provider
 from observe.receiver import Receiver, Span, tree
-from observe.watched import SPANS, TREE, add, agent, answer, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import SPANS, TREE, add, agent, answer, light, sdk
 
 
 @pytest.fixture
@@ -226,6 +225,22 @@ async def test_a_processor_of_others_that_comes_later_gets_looopys_spans_too(rec
         assert await answer() == "5"
     assert len(receiver.spans) == 2 * SPANS
     assert len(theirs.get_finished_spans()) == SPANS
+
+
+async def test_one_that_comes_in_the_middle_of_a_run_gets_what_begins_from_then_on(
+    receiver: Receiver,
+) -> None:
+    theirs = InMemorySpanExporter()
+    provider = light()
+
+    def add(a: int, b: int) -> int:
+        provider.add_span_processor(SimpleSpanProcessor(theirs))
+        return a + b
+
+    with recorded(receiver, provider):
+        assert await answer(agent(tools=[add])) == "5"
+    assert tree(receiver.spans) == TREE
+    assert [span.name for span in theirs.get_finished_spans()] == ["chat scripted-model", "agent.iteration"]
 
 
 # ------------------------------------------------------------------------------------------------------------- content

@@ -137,7 +137,7 @@ def decoded(content):
     return ExportTraceServiceRequest.FromString(content).SerializeToString(deterministic=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(spans(), min_size=1, max_size=4))
 def test_any_spans_are_read_back_as_from_the_librarys_encoder(some):
     expected = encode_spans([mended(span) for span in some]).SerializeToString(deterministic=True)

@@ -22,12 +22,10 @@ from looopy.observe import Instrumentation, instrument, instrumentation
 from looopy.state import LoopState
 from looopy.testing import calls, says
 from looopy.watcher import Watched
+from observe.each import each_provider
 from observe.metered import Metered
 from observe.receiver import Receiver, status
-from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
-
+from observe.watched import SPANS, Keeps, agent, answer, boom, light, sdk
 
 # -------------------------------------------------------------------------------------------------- signals at any moment
 _OWN = str(Path("looopy", "observe"))

@@ -19,10 +19,9 @@ from looopy.errors import ConfigurationError
 from looopy.observe import OTLPExporter, instrument
 from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, says
+from observe.each import each_provider
 from observe.receiver import CLOSES, GARBAGE, HELD, HTML, SECONDS, Receiver, Reply, status, tree
-from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, light, sdk
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedServer, calls, says
 from observe.drawn import drawn
 from observe.langfuse_server import PROJECT, LangfuseServer
-from observe.watched import SPANS, answer, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import SPANS, answer, sdk
 
 EVERYWHERE = {
     "gen_ai.agent.name": "clerk",

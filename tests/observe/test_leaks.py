@@ -13,8 +13,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from looopy.observe import instrument
 from looopy.testing import ScriptedModel, calls, says
 from observe.children import ran
+from observe.each import each_provider
 from observe.receiver import Receiver
-from observe.watched import SPANS, agent, answer, each_provider
+from observe.watched import SPANS, agent, answer
 
 RUNS = int(os.environ.get("LOOOPY_LEAK_RUNS", "300"))
 

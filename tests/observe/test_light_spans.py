@@ -27,9 +27,8 @@ from looopy.observe import instrument
 from looopy.ports import LLMRequest
 from looopy.testing import calls, says
 from observe.children import ran
-from observe.watched import SPANS, agent, answer, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.each import each_provider
+from observe.watched import SPANS, agent, answer, light, sdk
 
 ELSEWHERE = SpanContext(1, 2, is_remote=True)
 

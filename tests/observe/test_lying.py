@@ -18,9 +18,8 @@ from looopy.observe import instrument
 from looopy.observe.content import Content
 from looopy.ports import Embeddings, EmbedRequest
 from looopy.testing import ScriptedModel, calls, fails, says
-from observe.watched import SPANS, Keeps, agent, answer, boom, each_provider, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.each import each_provider
+from observe.watched import SPANS, Keeps, agent, answer, boom, sdk
 
 VALID = trace.SpanContext(1, 2, is_remote=False)
 

@@ -21,7 +21,8 @@ from looopy.ports import LLMRequest, ToolContext, ToolDefinition
 from looopy.providers.transport import HTTP
 from looopy.state import LoopState
 from looopy.testing import ScriptedModel, ScriptedServer, calls, cuts, fails, says
-from observe.watched import agent, answer, each_provider
+from observe.each import each_provider
+from observe.watched import agent, answer
 
 SAID = "Ada is ill"
 KEY = "sk-live-ABCDEF0123456789xyz"
@@ -71,7 +72,7 @@ async def test_a_tool_that_a_model_made_up_has_no_name(watched, provider, name: 
     assert seen.leaks(name) == []
     assert seen.named("execute_tool").name == "execute_tool _unknown"
     assert seen.named("execute_tool").attributes["gen_ai.tool.name"] == "_unknown"
-    assert "tool '_unknown' ended: failed, UnknownTool, 0.00 s" in seen.lines
+    assert "tool '_unknown' ended: failed, UnknownTool" in [line.rpartition(", ")[0] for line in seen.lines]
 
 
 @each_provider

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from looopy.errors import ConfigurationError
@@ -80,7 +80,6 @@ def test_a_text_is_cut_only_after_its_credentials_are_hidden(before: int) -> Non
     assert "sk-" not in shown
 
 
-@settings(deadline=None)
 @given(
     before=st.integers(0, 60),
     between=st.text(". \n", max_size=3),

@@ -32,6 +32,7 @@ from looopy.testing import Answer, ScriptedServer, calls, embeds, fails, says, s
 from observe.drawn import drawn
 from observe.receiver import Receiver
 from observe.schemas import CONVENTIONS, STRICT
+from observe.watched import light
 
 COMMON = {"gen_ai.agent.name": "clerk", "gen_ai.conversation.id": "talk-1", "looopy.task.id": "task-1"}
 USED: dict[str, Any] = {
@@ -789,8 +790,9 @@ async def test_ten_runs_at_once_are_ten_traces_that_are_all_alike(receiver: Rece
 
 
 async def test_spans_of_the_caller_stand_above_and_those_of_a_tool_below(receiver: Receiver) -> None:
-    with recorded(receiver):
-        tracer = trace.get_tracer("shop")
+    provider = light()
+    with recorded(receiver, tracer_provider=provider):
+        tracer = provider.get_tracer("shop")
 
         async def price(of: str) -> int:
             """What something costs."""

@@ -12,9 +12,7 @@ from looopy import ConfigurationError
 from looopy.observe import instrument
 from looopy.observe.switches import WHERE_TO
 from observe.receiver import Receiver
-from observe.watched import Keeps, answer, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import Keeps, answer, sdk
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 LANGFUSE = {"LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_SECRET_KEY": "sk-lf-1"}

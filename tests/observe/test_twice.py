@@ -16,10 +16,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from looopy import Run, watcher
 from looopy.observe import OTLPExporter, instrument
 from looopy.testing import calls, says
+from observe.each import each_provider
 from observe.receiver import Receiver, tree
-from observe.watched import SPANS, TREE, Keeps, agent, answer, each_provider, light, said, sdk
-
-__all__ = ["said"]  # a fixture
+from observe.watched import SPANS, TREE, Keeps, agent, answer, light, sdk
 
 
 @pytest.fixture

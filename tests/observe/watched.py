@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -54,16 +52,6 @@ def sdk(**options: Any) -> TracerProvider:
 def light(sampler: Sampler | None = None) -> Provider:
     """The provider that looopy makes where there is none, without becoming the global one."""
     return Provider(Resource.create(), sampler)
-
-
-each_provider = pytest.mark.parametrize("provider", [sdk, light])
-
-
-@pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Any:
-    """What looopy has said so far, one text for each warning."""
-    caplog.set_level(logging.WARNING, "looopy.observe")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "looopy.observe"]
 
 
 class Keeps(SpanExporter):

@@ -1,4 +1,4 @@
-"""The real Arize Phoenix as a child process, and one run that it was sent: one of each for the session."""
+"""The real Arize Phoenix as a child process, and one run that it was sent: one of each for this folder."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Trace:
         return [span["attributes"] for span in self.spans if span["name"] == name]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
     """The running Phoenix, with a database of its own."""
     python, folder = python_of("phoenix", "Arize Phoenix"), tmp_path_factory.mktemp("phoenix")
@@ -109,7 +109,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trace(phoenix: Phoenix) -> Trace:
     """The run of `spans.py`, sent to Phoenix and read back."""
     trace_id = emit(phoenix.endpoint)

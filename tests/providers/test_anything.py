@@ -57,14 +57,14 @@ def outcome(*pieces: bytes) -> LLMResponse | ModelError:
     return answer
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(CHUNKS | VALUES, max_size=4), st.booleans())
 def test_any_json_gives_an_answer_or_a_typed_error(values: list[Any], streamed: bool):
     body = sse(*values) + DONE if streamed else json.dumps(values[0] if values else None).encode()
     assert isinstance(outcome(body), LLMResponse | ModelError)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=30), max_size=4), st.sampled_from([b"", b"data: ", b"{", b"data: {"]))
 def test_any_bytes_give_a_typed_error_or_an_answer(portions: list[bytes], start: bytes):
     assert isinstance(outcome(start, *portions), LLMResponse | ModelError)
@@ -83,7 +83,6 @@ VALID = (
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, len(VALID)), max_size=6))
 def test_a_stream_gives_the_same_events_however_it_is_split(cuts: list[int]):
     places = [0, *sorted(cuts), len(VALID)]

@@ -39,8 +39,15 @@ from looopy.providers.litellm import Timeouts
 from looopy.providers.transport import HTTP, FastTransport
 from looopy.testing import ScriptedServer, cassette, says, stalls
 
-PATIENT = Timeouts(connect=5, first_token=0.1, between_tokens=0.1, call=5)
-"""Seconds; a stall is a fault that lasts as long as this."""
+PATIENT = Timeouts(connect=5, first_token=5, between_tokens=5, call=5)
+"""Seconds; what is no stall is not to be taken for one, however busy the machine."""
+
+HASTY = Timeouts(connect=5, first_token=0.25, between_tokens=0.25, call=5)
+"""A stall is a fault that lasts as long as this."""
+
+
+def patience(fault: Fault) -> Timeouts:
+    return HASTY if fault.error is ModelTimeout else PATIENT
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,8 @@ async def two(fault: Fault, *, second_stalls: bool = False) -> AsyncIterator[Two
         if fault.answer is None:
             urls[0] = f"http://127.0.0.1:{free_ports(1)[0]}"
         transport = HTTP(pool)
-        a, b = (
-            LiteLLMProvider(url, name, None, timeout=PATIENT, transport=transport)
-            for url, name in zip(urls, "ab", strict=True)
-        )
+        a = LiteLLMProvider(urls[0], "a", None, timeout=patience(fault), transport=transport)
+        b = LiteLLMProvider(urls[1], "b", None, timeout=PATIENT, transport=transport)
         yield Two((first, second), a, b, transport)
         await until(lambda: "open" not in {each.outcome for each in (*first.requests, *second.requests)})
         await pool.aclose()
@@ -258,7 +263,8 @@ async def test_a_fault_that_was_recorded_is_replayed_as_it_was(fault: str, tmp_p
         played = []
         for _ in range(2):
             with cassette(path, transport=models.transport) as tape:
-                provider = LiteLLMProvider(models.a.base_url, "a", None, timeout=PATIENT, transport=tape)
+                timeout = patience(FAULTS[fault])
+                provider = LiteLLMProvider(models.a.base_url, "a", None, timeout=timeout, transport=tape)
                 played.append(await listen(provider))
         expected = alone(FAULTS[fault])
 

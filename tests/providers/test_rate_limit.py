@@ -208,7 +208,7 @@ def test_tokens_do_not_matter_to_a_limiter_that_does_not_count_them():
     run_virtual(main())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 5),
     st.integers(1, 100),
@@ -257,7 +257,7 @@ def test_no_minute_sees_more_than_is_allowed(
         assert len(under_way) <= at_once
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(10, 100),
     st.lists(

@@ -388,7 +388,7 @@ def test_no_error_in_a_stream_or_instead_of_one_shows_the_key():
     assert KEY not in str(caught.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(201, 599),
     st.binary(max_size=60) | st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3)

@@ -1,16 +1,20 @@
-"""The real LiteLLM proxy, as a child process, in front of the scripted upstream: one of each for the session."""
+"""The real LiteLLM proxy, as a child process, in front of the scripted upstream: one of each for this folder, and one as looopy starts it."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
 from child import free_ports, python_of, started
 from observe.receiver import Receiver
+
+from looopy import LocalProxy
+from looopy.testing import Answer, ScriptedServer
 
 from .upstream import Upstream
 
@@ -27,19 +31,27 @@ EMBEDDERS = {
 }
 """Those that embed: the first takes base64, for the second the proxy leaves that wish out."""
 
+EXAMPLES = (
+    "gpt-4o-mini",
+    "anthropic/claude-haiku-4-5",
+    "gemini/gemini-2.5-flash",
+    "text-embedding-3-small",
+)
+"""The models of the examples that are whole systems."""
+
 START_SECONDS = 45
 """The proxy needs about 6 s of CPU to start; the rest is for a machine that is busy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where the proxy listens, and the key it made for this session."""
+    """Where the proxy listens, and the key it made for these tests."""
 
     url: str
     key: str = field(repr=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def upstream() -> Iterator[Upstream]:
     """The providers' stand-in."""
     server = Upstream()
@@ -48,14 +60,14 @@ def upstream() -> Iterator[Upstream]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def collector() -> Iterator[Receiver]:
     """Where the proxy sends the spans that it makes itself, and an instrumented agent may send its own."""
     with Receiver() as receiver:
         yield receiver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def proxy(
     upstream: Upstream, collector: Receiver, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
@@ -85,6 +97,41 @@ def proxy(
 
         child.until(is_ready, "come up", seconds=START_SECONDS)
         yield Proxy(url=url, key=key)
+
+
+class Maker:
+    """The maker of the models of an example: it plays the example's script.
+
+    Attributes:
+        script: the one that is played now.
+    """
+
+    script: Callable[[dict[str, Any]], Answer]
+
+    def __call__(self, body: dict[str, Any]) -> Answer:
+        return self.script(body)
+
+
+@pytest.fixture(scope="package")
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture(scope="package")
+def named(upstream: Upstream, maker: Maker) -> Iterator[LocalProxy]:
+    """A proxy as looopy starts it, with the models of the examples, and `small`, each with an address and a key of its own."""
+    with ScriptedServer(otherwise=maker).running() as url:
+        models = {
+            name: {"model": f"openai/{name}", "api_base": f"{url}/v1", "api_key": "sk-none"}
+            for name in EXAMPLES
+        }
+        small = {
+            "model": "openai/gpt-4o-mini",
+            "api_base": f"{upstream.url}/v1",
+            "api_key": "a-key-of-its-own",
+        }
+        with LocalProxy(models | {"small": small}, python=python_of("proxy", "LiteLLM proxy")) as proxy:
+            yield proxy
 
 
 def _config(upstream: str) -> dict[str, object]:

@@ -29,7 +29,7 @@ on_each_route = pytest.mark.parametrize("model", MODELS)
 Ask = Callable[..., Any]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def library(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Tells the other process to do something, and gives its answer."""
     python, folder = python_of("proxy", "LiteLLM library"), tmp_path_factory.mktemp("library")

@@ -16,7 +16,7 @@ from looopy.errors import UnknownModel
 
 from .upstream import Upstream
 
-# Each starts a proxy.
+# Most start a proxy.
 pytestmark = [pytest.mark.proxy, pytest.mark.timeout(90)]
 
 
@@ -55,20 +55,19 @@ async def test_the_keys_in_the_environment_are_enough_for_all_models_of_their_ma
     assert keys == ["Bearer upstream-openai-key", "Bearer upstream-openai-key", "upstream-anthropic-key"]
 
 
-@pytest.mark.usefixtures("python")
-def test_a_model_may_have_a_name_an_address_and_a_key_of_its_own(upstream: Upstream) -> None:
+def test_a_model_may_have_a_name_an_address_and_a_key_of_its_own(
+    upstream: Upstream, named: LocalProxy
+) -> None:
     played = upstream.play("one-tool")
 
     def get_weather(city: str) -> str:
         """Say how warm it is in a city."""
         return f"4 degrees in {city}"
 
-    small = {"model": "openai/gpt-4o-mini", "api_base": f"{upstream.url}/v1", "api_key": "a-key-of-its-own"}
-    with LocalProxy({"small": small}) as proxy:
-        agent = AgentLoop(llm_provider=proxy.provider("small"), tools=[get_weather])
-        output = agent.execute(played.prompt).result(timeout=20).output
-        assert "a-key-of-its-own" not in (proxy.log.parent / "config.yaml").read_text()
+    agent = AgentLoop(llm_provider=named.provider("small"), tools=[get_weather])
+    output = agent.execute(played.prompt).result(timeout=20).output
 
+    assert "a-key-of-its-own" not in (named.log.parent / "config.yaml").read_text()
     assert output == "It is 4 degrees in Oslo."
     assert {request.headers["authorization"] for request in played.requests} == {"Bearer a-key-of-its-own"}
 

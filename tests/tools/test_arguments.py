@@ -151,7 +151,7 @@ NAMES = st.sampled_from(["query", "limit", "items", "pairs", "letters", "self"])
 
 
 @given(st.dictionaries(NAMES, JSON_VALUES, max_size=6))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_json_object_as_arguments_is_answered(arguments: dict[str, Any]) -> None:
     async def anything(query: str, items: list[Item] | None = None, **rest: Any) -> str:
         return f"{query!r} {rest!r}"
