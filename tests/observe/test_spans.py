@@ -298,6 +298,7 @@ invoke_agent clerk [INTERNAL]
               . looopy.llm.retry_delay = 0.0
             attempt gpt-4o-mini [INTERNAL] ERROR: ModelOverloaded: LiteLLM API error: HTTP 429 from http://proxy:4000/v1/chat/completions for model 'gpt-4o-mini': slow down
   Wait and try again.
+  2 attempts were made.
               . error.type = ModelOverloaded
               . langfuse.observation.level = WARNING
               . looopy.llm.attempt = 2
