@@ -401,11 +401,11 @@ def _read(file: Path) -> dict[str, Any]:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is no TOML: {redact(str(error))}", argument="path") from None
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # also a NUL in the path, a giant number, a nest too deep
+    except RecursionError:
+        raise ConfigurationError(
+            f"the settings file {file} is nested too deeply to be read", argument="path"
+        ) from None
+    except (OSError, ValueError) as error:  # also a NUL in the path and a giant number
         raise ConfigurationError(
             f"the settings file {file} cannot be read: {words(error)}", argument="path"
         ) from None

@@ -317,7 +317,7 @@ def test_no_secret_is_shown(written, monkeypatch):
         ("api_key_env = 'NOWHERE'", "FILE: api_key_env names the variable NOWHERE, which is not set in the environment", "api_key_env"),
         ("api_key_env = 'zq9-a-key-of-a-proxy-77'", "FILE: api_key_env holds something else than the name of a variable that is set in the environment, such as OPENAI_API_KEY; a key itself stands in api_key, or better in LITELLM_API_KEY", "api_key_env"),
         ("max_tokens = " + "9" * 5_000, "the settings file FILE cannot be read: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit", "path"),
-        ("[params]\nx = " + "[" * 3_000, "the settings file FILE cannot be read: maximum recursion depth exceeded", "path"),
+        ("[params]\nx = " + "[" * 3_000, "the settings file FILE is nested too deeply to be read", "path"),
         ("[budget]\ntokens = 1" + "0" * 400, "FILE: Budget(tokens=1" + "0" * 400 + "): it must be a number above 0, a price also 0; leave it out for none", "tokens"),
         ("temperature = true", "FILE: temperature: Value error, it must be a number, got True", "temperature"),
         ("max_tokens = true", "FILE: max_tokens: Value error, it must be a number, got True", "max_tokens"),
