@@ -18,7 +18,7 @@ from looopy.model_call import asked
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.candidates import check_provider, model_of
 from looopy.providers.clocks import LARGEST
-from looopy.providers.estimates import input_tokens, tokens_of
+from looopy.providers.estimates import BYTES, input_tokens, tokens_of
 from looopy.providers.meter import Meter, Tab
 from looopy.providers.requests import Hearer, Passage, Requests
 from looopy.providers.wrapped import base_url_of, parameters_of, refuse_twice
@@ -164,8 +164,9 @@ class _Bill(Passage):
         """Count a piece of text and show it; where that was too much, cut the call."""
         if self._over:  # a provider that goes on after it was cut
             return
-        tab = self._tab
-        tab.ahead += tokens_of(event.delta)
+        tab, delta = self._tab, event.delta
+        # Mostly without a call: there are thousands of pieces.
+        tab.ahead += len(delta) / BYTES if delta.isascii() else tokens_of(delta)
         self._heard = True
         if tab.ahead <= tab.free:
             self.below.text(event)

@@ -145,7 +145,7 @@ class Cache:
         if (flight := _in_flight.get(place)) is not None:
             flight.take(seat)
             return
-        shelf, later = _Shelf(self, key), inspect.iscoroutinefunction(self.store.get)
+        shelf, later = _Shelf(self, key), _awaits(getattr(self.store.get, "__func__", self.store.get))
         kept = None if later else shelf.get()
         if kept is not None:
             seat.replay(kept)
@@ -157,6 +157,11 @@ class Cache:
             flight.look(shelf)
         else:
             flight.fetch()
+
+
+@lru_cache(maxsize=16)
+def _awaits(get: Callable[..., object]) -> bool:
+    return inspect.iscoroutinefunction(get)
 
 
 _in_flight: dict[tuple[int, int, str], Flight] = {}

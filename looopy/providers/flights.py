@@ -176,7 +176,7 @@ class Seat(Passage):
         if self.pays:
             self.on_next(event)
         elif isinstance(event, LLMResponse):
-            self.other(self._for_nothing(event))
+            self.other(_blank(event, **self._nothing()))
         else:
             if not isinstance(event, LLMRetry | ContentReset):
                 self._first_piece()
@@ -200,14 +200,14 @@ class Seat(Passage):
             self._first_piece()
         for piece in kept.pieces():
             self.on_next(piece)
-        self.other(self._for_nothing(kept.response))
+        self.other(changed(kept.response, **self._nothing()))
         self.end()
 
     async def _one_by_one(self, kept: Kept) -> AsyncIterator[LLMEvent]:
         self._first_piece()
         for piece in kept.pieces():
             yield piece
-        yield self._for_nothing(kept.response)
+        yield changed(kept.response, **self._nothing())
 
     def _stand_up(self) -> None:
         if self._flight is not None:
@@ -217,12 +217,16 @@ class Seat(Passage):
         if self._first_token is None:
             self._first_token = threads.now() - self._began
 
-    def _for_nothing(self, response: LLMResponse) -> LLMResponse:
-        """The answer for one who does not pay."""
+    def _nothing(self) -> Mapping[str, object]:
+        """What is different in the answer of one who does not pay."""
         seconds = threads.now() - self._began
-        return _blank(
-            response, cached=True, cost=0.0, attempts=0, seconds=seconds, first_token=self._first_token
-        )
+        return {
+            "cached": True,
+            "cost": 0.0,
+            "attempts": 0,
+            "seconds": seconds,
+            "first_token": self._first_token,
+        }
 
 
 def _copied(error: Exception) -> Exception:

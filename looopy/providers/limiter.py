@@ -78,8 +78,10 @@ class Limiter:
     def turn_now(self, tokens: float = 0.0) -> Turn | None:
         """A turn for a call of about so many tokens, if it need not wait; None if it must."""
         with self._lock:
+            if self._queue and self._first():
+                return None
             now = threads.now()
-            return None if self._first() or self._wait(tokens, now) else self._take(tokens, now)
+            return None if self._wait(tokens, now) else self._take(tokens, now)
 
     async def turn(self, tokens: float = 0.0) -> Turn:
         """Wait for a turn for a call of about so many tokens; its `done` must be called. Cancelling the wait leaves the queue."""
@@ -94,7 +96,8 @@ class Limiter:
 
     def _forget(self) -> None:
         """Nobody has a turn, or waits for one; so it is in a fork's child, where the parent's calls do not end."""
-        self._open: dict[asyncio.AbstractEventLoop, int] = {}  # calls under way, by the loop that they end on
+        self._under_way = 0
+        self._open: dict[asyncio.AbstractEventLoop, int] = {}  # the same, by the loop that they end on
         self._queue: OrderedDict[Place, None] = OrderedDict()  # whoever leaves is found at once
         self._lock = threading.Lock()
 
@@ -105,10 +108,11 @@ class Limiter:
                 return
             turn.open = False
             left = self._open.get(turn.loop, 0) - 1
-            if left > 0:
+            if left >= 0:  # else its loop was found to have ended, and the turn given back
+                self._under_way -= 1
                 self._open[turn.loop] = left
-            else:
-                self._open.pop(turn.loop, None)
+                if not left:
+                    del self._open[turn.loop]
         self._nudge()
 
     def correct(self, entry: _Entry, tokens: float) -> None:
@@ -147,21 +151,18 @@ class Limiter:
 
     def _wait(self, tokens: float, now: float) -> float:
         """Seconds until a call may begin; infinity where it depends on another's end."""
-        if self._full:
+        if self._under_way >= self._at_once:
             # A loop that ended without a word ends no call any more; if that is another one, nobody will say so.
             for loop in tuple(self._open):
                 if loop.is_closed():
-                    del self._open[loop]
-            if self._full:
+                    self._under_way -= self._open.pop(loop)
+            if self._under_way >= self._at_once:
                 return math.inf if self._open.keys() <= {threads.loop_here()} else _LOOK
         return max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
 
-    @property
-    def _full(self) -> bool:
-        return self._at_once != math.inf and sum(self._open.values()) >= self._at_once
-
     def _take(self, tokens: float, now: float) -> Turn:
         turn = Turn(self, self._tokens.add(tokens, now))
+        self._under_way += 1
         self._open[turn.loop] = self._open.get(turn.loop, 0) + 1
         self._requests.add(1, now)
         return turn
