@@ -119,7 +119,7 @@ class Limiter:
         """A call was of so many tokens; for `Turn.used`."""
         if self.counts_tokens:
             with self._lock:
-                self._tokens.correct(entry, tokens, threads.now())
+                self._tokens.correct(entry, tokens)
             self._nudge()
 
     def take(self, place: Place) -> Turn | None:
@@ -289,10 +289,10 @@ class _Window:
             self._sum += amount
         return entry
 
-    def correct(self, entry: _Entry, amount: float, now: float) -> None:
+    def correct(self, entry: _Entry, amount: float) -> None:
         """It was another amount: what is too much is taken back, and what comes on top goes now."""
         if amount > entry.amount:
-            self.add(amount - entry.amount, now)
+            self.add(amount - entry.amount, threads.now())
         elif not entry.over and self._limit != math.inf:
             self._sum -= entry.amount - amount
             entry.amount = amount

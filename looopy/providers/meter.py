@@ -1,7 +1,7 @@
 """What was used, by all who share it: the memory of `Budget`.
 
-To add each piece of an answer under a lock would be half the price of a budget. So the call that counted last, and before that, is let ahead: it
-counts by itself, as far as its limits reach, until another one counts. Whatever is asked of the meter, what the one ahead has counted is in it.
+To add each piece of an answer under a lock would be half the price of a budget. So a call that counts twice with no other in between, or when no other is
+under way, is let ahead: it counts by itself, as far as its limits reach, until another one counts. Whatever is asked of the meter, what the one ahead has counted is in it.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ class Meter:
     def count(self, tab: Tab, tokens: float = 0.0, cost: float = 0.0) -> tuple[float, float]:
         """Count what a call is ahead, and some more; for `Budget`. Gives what that makes in all."""
         with self._lock:
-            again = self._newest is tab
+            alone = self._newest is None or self._newest is tab
             self._turn_of(tab)
             tokens, cost, tab.ahead = tokens + tab.ahead, cost + tab.ahead * tab.price, 0.0
             tab.tokens += tokens
             tab.cost += cost
             self._add(tokens, cost)
             total, paid = self._sum()
-            if again and self._ahead is None:
+            if alone and self._ahead is None:
                 self._ahead = tab
                 affordable = (tab.most_cost - paid) / tab.price if tab.price else math.inf
                 tab.free = min(tab.most_tokens - total, affordable)

@@ -75,7 +75,7 @@ class Requests(Direct[LLMEvent]):
     """
 
     def __init__(self, subscriber: Callable[[Hearer, abc.SchedulerBase | None], Subscriber]) -> None:
-        super().__init__()
+        # Not its base's: all that it would set is for a `subscribe` that is not used here.
         self._subscriber = subscriber
 
     def subscribe(
