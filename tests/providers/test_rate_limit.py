@@ -592,6 +592,18 @@ def test_a_loop_that_ends_in_mid_call_gives_the_turn_back():
     turn.done()
 
 
+def test_a_turn_that_was_given_back_with_its_loop_is_not_given_back_again():
+    limiter = Limiter(at_once=1)
+
+    async def take() -> Any:
+        return limiter.turn_now()
+
+    lost = asyncio.run(take())
+    kept = limiter.turn_now()
+    lost.done()
+    assert (kept is not None, limiter.turn_now()) == (True, None)
+
+
 def test_who_waits_for_another_loop_notices_that_it_has_ended():
     limiter, free = Limiter(at_once=1), ScriptedModel(says("Hello"))
     held, ends = threading.Event(), threading.Event()
