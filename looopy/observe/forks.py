@@ -5,6 +5,9 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -38,7 +41,20 @@ def _forked() -> None:
         thing.forked()
 
 
+_whole = threading.RLock()
+
+
+@contextmanager
+def in_one_process() -> Generator[None]:
+    """Let no other thread fork meanwhile: what this one has half made or half closed, a TLS context above all, would lock up in the child for ever."""
+    with _whole:
+        yield
+
+
 # Windows has no fork.
+getattr(os, "register_at_fork", dict)(
+    before=_whole.acquire, after_in_parent=_whole.release, after_in_child=_whole.release
+)
 getattr(os, "register_at_fork", dict)(after_in_child=_forked)
 
 

@@ -7,6 +7,7 @@ import multiprocessing.process
 import multiprocessing.util
 import os
 import sys
+import threading
 
 import pytest
 
@@ -43,6 +44,28 @@ def test_a_fork_is_told_to_whatever_lives() -> None:
         os._exit(len(thing.told) + 10)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
     assert thing.told == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_waits_until_another_thread_has_made_what_is_of_no_use_half_made() -> None:
+    making, made = threading.Event(), threading.Event()
+
+    def make() -> None:
+        with forks.in_one_process():
+            making.set()
+            made.wait(0.2)  # nobody sets it: the fork is asked for in the meantime
+            made.set()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    assert making.wait(5)
+    child = os.fork()
+    if not child:
+        with forks.in_one_process():  # which is free in the child
+            os._exit(10 + made.is_set())
+    thread.join(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 11
 
 
 async def test_in_a_forks_child_the_count_begins_anew_and_the_parents_runs_stay_the_parents() -> None:

@@ -22,6 +22,7 @@ import httpx
 
 from looopy.errors import LangfuseFailed, WrongThread, words
 from looopy.messages import JSON
+from looopy.observe.forks import in_one_process
 from looopy.observe.langfuse.account import Account
 from looopy.threads import running_loop
 
@@ -142,17 +143,21 @@ class Outbox:
 
     def _work(self) -> None:
         try:
-            client = httpx.Client(
-                base_url=self._account.base_url, headers=self._account.headers, timeout=SECONDS
-            )
+            with in_one_process():
+                client = httpx.Client(
+                    base_url=self._account.base_url, headers=self._account.headers, timeout=SECONDS
+                )
         except Exception as error:
             with self._lock:
                 self._working = False
             self._fail_all(LangfuseFailed(f"no HTTP client can be made for Langfuse: {words(error)}"))
             return
-        with client:
+        try:
             while (request := self._next()) is not None:
                 request.carry_out(client)
+        finally:
+            with in_one_process():
+                client.close()
 
     def _next(self) -> _Request | None:
         with self._lock:

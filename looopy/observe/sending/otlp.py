@@ -31,6 +31,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from looopy.errors import ConfigurationError, words
+from looopy.observe.forks import in_one_process
 from looopy.observe.sending.addresses import ENDPOINT, TIMEOUT, Compression, address, environment, tls
 from looopy.observe.sending.diagnosis import (
     LANGFUSE,
@@ -360,7 +361,8 @@ class OTLPExporter(SpanExporter):
         with process.lock:
             if process.transport is None:
                 # The bare transport: a client would follow redirects' cookies, and log each URL with what is behind its "?".
-                process.transport = httpx.HTTPTransport(verify=self._tls or True, proxy=_proxy(self._url))
+                with in_one_process():
+                    process.transport = httpx.HTTPTransport(verify=self._tls or True, proxy=_proxy(self._url))
         left = max(0.001, deadline - time.monotonic())
         request = httpx.Request(
             "POST",
