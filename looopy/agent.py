@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
@@ -26,6 +26,7 @@ from looopy.arguments import (
 )
 from looopy.errors import ConfigurationError, NotResumable, StoreFailed, words
 from looopy.events import Event, Failure, InputReceived, Status, StatusUpdate, Task, ToolComplete
+from looopy.frozen import changed
 from looopy.loop import Execution
 from looopy.messages import JSON, Message
 from looopy.output import Output
@@ -311,7 +312,7 @@ class AgentLoop:
         watching = watcher()
         watched = None if watching is None else watching.watch(self._setup, state, caller)
         plugs: Mapping[str, Any] = {} if watched is None else watched.plugs
-        setup = replace(self._setup, request=request, deps=deps, output=output, **plugs)
+        setup = changed(self._setup, request=request, deps=deps, output=output, **plugs)
         working = StatusUpdate(status=Status(state="working", timestamp=datetime.now(UTC)))
         return Execution(setup, state, opening=(*opening, working), watched=watched)
 

@@ -34,6 +34,7 @@ from looopy.events import (
     ToolStart,
     stamp,
 )
+from looopy.frozen import changed
 from looopy.messages import DataPart, Message, ToolCall
 from looopy.model_call import ModelCall
 from looopy.modes import Mode
@@ -201,7 +202,7 @@ class Execution:
         self._mode = mode
         prompt = instructions(said)
         system = (Message.system(prompt.text),) if prompt.text else ()
-        request = replace(
+        request = changed(
             self._setup.request,
             messages=(*system, *state.messages),
             tools=tuple(listed[0]) if len(listed) == 1 else tuple(tool for tools in listed for tool in tools),

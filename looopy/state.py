@@ -6,7 +6,7 @@ here does I/O or knows about models: `loop.py` decides and performs, the stores 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from looopy.events import (
     encode,
     misfit,
 )
+from looopy.frozen import changed
 from looopy.messages import JSON, FinishReason, Message, Role, ToolCall, Usage, render
 
 if TYPE_CHECKING:
@@ -151,13 +152,13 @@ def advance(state: LoopState, event: Event) -> LoopState:
         case ToolComplete():
             return _answered_by_tool(state, event)
         case LLMCall():
-            return replace(state, seq=event.seq, iteration=event.iteration, answered=False)
+            return changed(state, seq=event.seq, iteration=event.iteration, answered=False)
         case StatusUpdate():
-            return replace(state, seq=event.seq, status=event.status, error=event.error, final=event.final)
+            return changed(state, seq=event.seq, status=event.status, error=event.error, final=event.final)
         case Task():
             said = () if event.prompt is None else (event.prompt,)
             status = Status(state=event.state, timestamp=event.timestamp)
-            return replace(
+            return changed(
                 state,
                 seq=event.seq,
                 messages=(*state.messages, *said),
@@ -165,15 +166,15 @@ def advance(state: LoopState, event: Event) -> LoopState:
                 agent_id=event.agent_id,
             )
         case InputRequired():
-            return replace(state, seq=event.seq, waiting=(*state.waiting, event))
+            return changed(state, seq=event.seq, waiting=(*state.waiting, event))
         case InputReceived():
             left = tuple(question for question in state.waiting if question.input_id != event.input_id)
-            return replace(
+            return changed(
                 state, seq=event.seq, waiting=left, inputs={**state.inputs, event.input_id: event.value}
             )
         case OutputRejected():
             said = () if event.call_id else (Message.user(event.problem),)
-            return replace(
+            return changed(
                 state,
                 seq=event.seq,
                 messages=(*state.messages, *said),
@@ -181,7 +182,7 @@ def advance(state: LoopState, event: Event) -> LoopState:
                 rejected=state.rejected + 1,
             )
         case Checkpoint():
-            return replace(state, seq=event.seq, saved=event.seq)
+            return changed(state, seq=event.seq, saved=event.seq)
         case _:
             return state
 
@@ -190,7 +191,7 @@ def _answered_by_model(state: LoopState, event: LLMResponse) -> LoopState:
     message = event.message
     said = (message,) if message.content or message.tool_calls else ()
     cost = state.cost if event.cost is None else (state.cost or 0.0) + event.cost
-    return replace(
+    return changed(
         state,
         seq=event.seq,
         messages=(*state.messages, *said),
@@ -208,7 +209,7 @@ def _answered_by_tool(state: LoopState, event: ToolComplete) -> LoopState:
         return state
     text = f"Error: {event.error.message}" if event.error else render(event.result)
     answers = {**state.answers, event.call_id: text}
-    state = replace(
+    state = changed(
         state,
         seq=event.seq,
         answers=answers,
@@ -218,4 +219,4 @@ def _answered_by_tool(state: LoopState, event: ToolComplete) -> LoopState:
     if len(answers) < len(state.pending):
         return state
     back = tuple(Message.tool(answers[call.id], tool_call_id=call.id) for call in state.pending)
-    return replace(state, messages=(*state.messages, *back), pending=(), answers={})
+    return changed(state, messages=(*state.messages, *back), pending=(), answers={})
