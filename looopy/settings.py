@@ -417,9 +417,14 @@ def _misfit(file: Path, problem: ErrorDetails) -> ConfigurationError:
     key, source = misfits.place(problem, whole="settings"), _variable_of(where) or str(file)
     if problem["type"] == "extra_forbidden":
         return ConfigurationError(f"{source}: there is no key {key!r}{_meant(where)}", argument=key)
-    secret = where[-1:] in (("api_key",), ("url",))
-    told = f"{key}: {problem['msg']}" if secret else redact(misfits.line(problem, whole="settings"))
+    # What is long may be a key in the wrong place, which looks like one to nobody.
+    secret = where[-1:] in (("api_key",), ("url",)) or len(repr(problem["input"])) > _PLAIN
+    shown = problem["type"].startswith("missing") or not secret
+    told = redact(misfits.line(problem, whole="settings")) if shown else f"{key}: {problem['msg']}"
     return ConfigurationError(f"{source}: {told}", argument=key)
+
+
+_PLAIN = 24  # characters of a wrong value that are shown: keys are longer
 
 
 def _variable_of(where: tuple[int | str, ...]) -> str:

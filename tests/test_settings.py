@@ -319,6 +319,7 @@ def test_no_secret_is_shown(written, monkeypatch):
         ("max_tokens = " + "9" * 5_000, "the settings file FILE cannot be read: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit", "path"),
         ("[params]\nx = " + "[" * 3_000, "the settings file FILE is nested too deeply to be read", "path"),
         ("[budget]\ntokens = 1" + "0" * 400, "FILE: Budget(tokens=1" + "0" * 400 + "): it must be a number above 0, a price also 0; leave it out for none", "tokens"),
+        ("temperature = 'zq9-a-key-of-a-proxy-77'", "FILE: temperature: Input should be a valid number, unable to parse string as a number", "temperature"),
         ("temperature = true", "FILE: temperature: Value error, it must be a number, got True", "temperature"),
         ("max_tokens = true", "FILE: max_tokens: Value error, it must be a number, got True", "max_tokens"),
     ],
