@@ -167,14 +167,14 @@ def test_an_answer_that_was_cut_says_when_its_first_piece_came(pieces: Answer) -
     assert run_virtual(main()) == [("interrupted", 20, 100)]
 
 
-async def test_three_thousand_iterations_cost_no_stack() -> None:
-    answers = iter([*(asks("one") for _ in range(3_000)), ANSWER])
+async def test_ten_thousand_iterations_cost_no_stack() -> None:
+    answers = iter([*(asks("one") for _ in range(10_000)), ANSWER])
     model = Emitting(lambda: rx.of(next(answers)))
     tools = Drawn(one=rx.of(ToolComplete(result=1)))
 
-    result = await AgentLoop(llm_provider=model, tool_providers=[tools], max_iterations=4_000).execute("go")
+    result = await AgentLoop(llm_provider=model, tool_providers=[tools], max_iterations=20_000).execute("go")
 
-    assert (result.output, result.iterations) == ("done", 3_001)
+    assert (result.output, result.iterations) == ("done", 10_001)
 
 
 async def test_an_answer_is_not_thrown_away_for_having_been_dear() -> None:

@@ -20,19 +20,19 @@ TEXTS = st.text() | st.sampled_from(
 ODD = st.sampled_from([float("nan"), float("inf"), -float("inf"), 10**4_000, {1}, b"\xff", object, 2j])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | ODD,
-    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(TEXTS, inner, max_size=5),
-    max_leaves=20,
+    lambda inner: st.lists(inner, max_size=30) | st.dictionaries(TEXTS, inner, max_size=8),
+    max_leaves=40,
 )
 CALLS = st.builds(ToolCall, id=TEXTS, name=TEXTS, arguments=st.dictionaries(TEXTS, VALUES, max_size=5))
 FILES = st.builds(FilePart, url=TEXTS | st.just("data:image/png;base64,aGk="), data=TEXTS, name=TEXTS)
 PARTS: st.SearchStrategy[Part] = st.builds(TextPart, TEXTS) | st.builds(DataPart, VALUES) | FILES
-CONTENTS = TEXTS | st.lists(PARTS, max_size=5).map(tuple)
+CONTENTS = TEXTS | st.lists(PARTS, max_size=12).map(tuple)
 ANSWERS = st.builds(
     Message,
     st.just("assistant"),
     CONTENTS,
     reasoning=TEXTS,
-    tool_calls=st.lists(CALLS, max_size=3).map(tuple),
+    tool_calls=st.lists(CALLS, max_size=6).map(tuple),
 )
 MESSAGES = (
     ANSWERS
@@ -70,7 +70,7 @@ def test_the_schemas_accept_and_refuse_what_the_conventions_own_ones_do(
 
 
 @thorough
-@given(content=CONTENT, messages=st.lists(MESSAGES, max_size=6), answer=ANSWERS, reason=REASONS)
+@given(content=CONTENT, messages=st.lists(MESSAGES, max_size=12), answer=ANSWERS, reason=REASONS)
 def test_every_conversation_has_the_form_of_the_conventions_and_fits(
     content: Content, messages: list[Message], answer: Message, reason: FinishReason
 ) -> None:
@@ -88,7 +88,7 @@ def test_every_conversation_has_the_form_of_the_conventions_and_fits(
 
 
 @thorough
-@given(messages=st.lists(MESSAGES, min_size=1, max_size=5), hook=HOOKS)
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=8), hook=HOOKS)
 def test_a_conversation_that_grew_is_written_as_one_that_was_there_at_once(
     messages: list[Message], hook: object
 ) -> None:
