@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from random import getrandbits
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from opentelemetry import context as otel
 from opentelemetry import trace
@@ -59,8 +59,7 @@ def _nothing(_: Exception | None) -> None:
     """Who needs no word of the end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Watched(NamedTuple):
     """What a watcher makes of one execution.
 
     Attributes:

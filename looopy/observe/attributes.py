@@ -14,6 +14,15 @@ from urllib.parse import urlsplit
 Value: TypeAlias = "str | bool | int | float | tuple[str, ...]"
 Attributes: TypeAlias = "dict[str, Value]"
 
+
+def joined(*some: Attributes) -> Attributes:
+    """All of them in one; of two that have the same name, the later."""
+    joined: Attributes = {}
+    for each in some:
+        joined |= each
+    return joined
+
+
 # Of every span.
 AGENT_NAME: Final = "gen_ai.agent.name"
 CONVERSATION: Final = "gen_ai.conversation.id"

@@ -11,8 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
@@ -379,42 +378,36 @@ class _Later:
 
 
 class _Watch:
-    """One run that is recorded: an operator that shows its events to the folds and passes them on."""
+    """One run that is recorded: an operator that shows its events to the folds and passes them on.
 
-    __slots__ = ("_faults", "_folds", "_spans")
+    Attributes:
+        spans: the run's.
+        folds: what looks at its events; nothing any more when it is over.
+        faults: what was kept from the run.
+    """
+
+    __slots__ = ("faults", "folds", "spans")
 
     def __init__(self, spans: RunSpans, folds: Sequence[Fold], faults: Faults) -> None:
-        self._spans = spans
-        self._folds = folds
-        self._faults = faults
+        self.spans = spans
+        self.folds = folds
+        self.faults = faults
 
     def events(self, source: Observable[Event]) -> Observable[Event]:
         """The source, subscribed where the agent's span is the current one, and each event shown on its way."""
         return _Watching(self, source)
 
-    def begin(self, subscribe: Callable[[], abc.DisposableBase]) -> abc.DisposableBase:
-        """Subscribe where the agent's span is the current one."""
-        return self._spans.within().run(subscribe)
-
-    def show(self, event: Event) -> None:
-        """Let the folds see an event."""
-        for fold in self._folds:
-            try:
-                fold.on_event(event)
-            except Exception as error:
-                self._faults.caught("an event could not be recorded", error)
-
     def end(self, why: Exception | None = None) -> None:
         """Nothing more will be seen of this run, because of an error where there is one."""
         _under_way.discard(self)
-        folds, self._folds = self._folds, ()
+        folds, self.folds = self.folds, ()
         if folds and why is not None:
-            self._spans.end(Failure.of(why))
+            self.spans.end(Failure.of(why))
         for fold in folds:
             try:
                 fold.end()
             except Exception as error:
-                self._faults.caught("the end of a run could not be recorded", error)
+                self.faults.caught("the end of a run could not be recorded", error)
 
 
 class _Watching(Lockless[Event]):
@@ -434,19 +427,21 @@ class _Watching(Lockless[Event]):
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
         """Subscribe to the source."""
-        given = cast("object", on_next)
-        observer = (
-            cast("abc.ObserverBase[Event]", given)
-            if isinstance(given, abc.ObserverBase)
-            else Observer(cast("abc.OnNext[Event] | None", given), on_error, on_completed)
-        )
+        if on_next is None or callable(on_next):
+            observer = Observer(on_next, on_error, on_completed)
+        else:
+            observer = on_next
         # A function is called as it is: an observer would take two calls more for each event.
-        pass_on = cast("abc.OnNext[Event]", given) if callable(on_next) else observer.on_next
+        pass_on = on_next if callable(on_next) else observer.on_next
         watch, passing = self._watch, _PASSING
 
         def seen(event: Event) -> None:
             if type(event) not in passing:
-                watch.show(event)
+                for fold in watch.folds:
+                    try:
+                        fold.on_event(event)
+                    except Exception as error:
+                        watch.faults.caught("an event could not be recorded", error)
             pass_on(event)
 
         def failed(error: Exception) -> None:
@@ -457,7 +452,8 @@ class _Watching(Lockless[Event]):
             watch.end()
             observer.on_completed()
 
-        return watch.begin(partial(self._source.subscribe, seen, failed, completed, scheduler=scheduler))
+        within = watch.spans.within()
+        return within.run(self._source.subscribe, seen, failed, completed, scheduler=scheduler)
 
 
 def _unchanged(source: Observable[Event]) -> Observable[Event]:

@@ -7,20 +7,23 @@ spans, the SDK makes them.
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, ParamSpec, cast
+from operator import attrgetter
+from random import getrandbits
+from threading import RLock
+from typing import TYPE_CHECKING, Any, TypeVarTuple, cast
 
+from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    DEFAULT_TRACE_STATE,
+    INVALID_SPAN,
     Link,
     NonRecordingSpan,
     Span,
@@ -29,18 +32,22 @@ from opentelemetry.trace import (
     Status,
     StatusCode,
     TraceFlags,
+    TraceState,
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from looopy.errors import redact, words
 from looopy.observe import attributes as a
+from looopy.observe.sending.encoding import UNSET
 
 if TYPE_CHECKING:
     from looopy.observe.opened import Opened, Tracer
     from looopy.observe.tracer import Provider
 
-P = ParamSpec("P")
-_Lock = type(threading.RLock())  # which `threading` wraps in a function
+Ts = TypeVarTuple("Ts")
+_CURRENT = next(iter(trace.set_span_in_context(INVALID_SPAN, Context())))  # the API's own key
+_Lock = type(RLock())  # which `threading` wraps in a function
+_NOTHING: Mapping[str, object] = {}
 _UNSAID = "something could not be said of a span; the rest of it is sent"
 
 
@@ -53,11 +60,13 @@ class LightTracer:
         scope: what they say made them.
     """
 
-    __slots__ = ("_tracer", "provider", "scope")
+    __slots__ = ("_tracer", "ended", "provider", "resource", "scope")
 
     def __init__(self, provider: Provider, tracer: trace.Tracer, scope: InstrumentationScope) -> None:
         self.provider = provider
+        self.resource = provider.resource
         self.scope = scope
+        self.ended: Callable[[Any], None] = provider.outlet.on_end
         self._tracer = tracer
 
     def start_span(
@@ -75,35 +84,42 @@ class LightTracer:
             return self._tracer.start_span(name, context, kind, attributes, start_time=start_time)
         above = trace.get_current_span(context)
         parent = above.get_span_context()
-        if isinstance(above, LightSpan):
-            here = self.child_of(parent)
+        if type(above) is LightSpan:
+            here = _child_of(parent)
+        elif provider.takes_all and not parent.is_valid:
+            here = _context(getrandbits(128) or 1, _BEGUN_HERE, DEFAULT_TRACE_STATE)
         else:
             ids = provider.id_generator
             trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()
             random = (
                 parent.trace_flags & ~TraceFlags.SAMPLED if parent.is_valid else TraceFlags.RANDOM_TRACE_ID
             )
-            if provider.takes_all and not parent.is_valid:
-                here = SpanContext(
-                    trace_id, ids.generate_span_id(), False, TraceFlags(random | TraceFlags.SAMPLED)
-                )
-            else:
-                found = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
-                flags = TraceFlags(random | found.decision.is_sampled())
-                here = SpanContext(trace_id, ids.generate_span_id(), False, flags, found.trace_state)
-                if not found.decision.is_recording():
-                    return NonRecordingSpan(here)
-                attributes = cast("Mapping[str, a.Value]", found.attributes)
+            found = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
+            flags = TraceFlags(random | found.decision.is_sampled())
+            here = SpanContext(trace_id, ids.generate_span_id(), False, flags, found.trace_state)
+            if not found.decision.is_recording():
+                return NonRecordingSpan(here)
+            attributes = cast("Mapping[str, a.Value]", found.attributes)
         span = LightSpan(self, name, here, kind, dict(attributes or {}))
         span.start_time = start_time or span.start_time
         span.parent = parent if parent.is_valid else None
         span.around = context
         return span
 
-    def child_of(self, parent: SpanContext) -> SpanContext:
-        """The ids of a span below a light one: the sampler has taken the trace, and those that OpenTelemetry knows take whole traces."""
-        span_id = self.provider.id_generator.generate_span_id()
-        return SpanContext(parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state)
+
+def _child_of(parent: SpanContext) -> SpanContext:
+    """The ids of a span below a light one: the sampler has taken the trace, and those that OpenTelemetry knows take whole traces."""
+    trace_id, _, _, flags, state, _ = parent  # its properties are functions in Python
+    return _context(trace_id, flags, state)
+
+
+def _context(trace_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
+    """The ids of a new span, past the constructor, which takes longer to ask whether they are valid than all else that a span is made of."""
+    return _new(SpanContext, (trace_id, getrandbits(64) or 1, False, flags, state, True))
+
+
+_new: Callable[..., SpanContext] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_BEGUN_HERE = TraceFlags(TraceFlags.RANDOM_TRACE_ID | TraceFlags.SAMPLED)
 
 
 class LightSpan(Span):
@@ -114,15 +130,14 @@ class LightSpan(Span):
 
     Attributes:
         around: a context in which the span above it is the current one, or one as good; None for the one that is current.
-        known: what was worked out of what was said of it.
-        said: what was not.
-        working: held while attributes are worked out: two exporters may want them at once. Each span has its own, so that no open one waits for
-            another, and none that a fork's child can see is held by a thread that is not there.
+        steady: what is said of it and of others in the same words: mappings that nobody changes.
+        known: what else was worked out of what was said of it.
+        said: what was not: each time a function, and what it is called with.
     """
 
     events: Sequence[Event] = ()
     links: Sequence[Link] = ()
-    status: Status = Status()
+    status: Status = UNSET
     dropped_attributes = dropped_events = dropped_links = 0
     end_time: int | None = None
     parent: SpanContext | None = None
@@ -130,6 +145,9 @@ class LightSpan(Span):
     _inside: Context | None = None
     _over_at: int | None = None
     _at_once = False
+    _overwritten = False
+    steady: tuple[a.Attributes, ...] = ()
+    _working: RLock | None = None
 
     def __init__(
         self,
@@ -137,17 +155,15 @@ class LightSpan(Span):
         name: str,
         context: SpanContext,
         kind: SpanKind,
-        attributes: dict[str, AttributeValue],
+        attributes: a.Attributes,
     ) -> None:
         self.maker = maker
-        self.instrumentation_scope = maker.scope
         self.name = name
         self.context = context
         self.kind = kind
         self.start_time = time.time_ns()
         self.known = attributes
-        self.said: list[Callable[[], Mapping[str, AttributeValue]]] = []
-        self.working = _Lock()
+        self.said: list[tuple[Any, ...]] = []
 
     # ------------------------------------------------------------------------------------------------- as its run sees it
 
@@ -159,75 +175,86 @@ class LightSpan(Span):
     @property
     def inside(self) -> Context:
         """A context in which it is the current span; made at the first use, since many spans are no caller of anything."""
-        if self._inside is None:
-            self._inside = trace.set_span_in_context(self, self.around)
+        return self._inside or self.keep(_NOTHING)
+
+    def keep(self, values: Mapping[str, object]) -> Context:
+        """Let those find something who look into its context."""
+        above = self._inside or self.around
+        self._inside = Context({**(otel.get_current() if above is None else above), _CURRENT: self, **values})
         return self._inside
 
-    def keep(self, values: Mapping[str, object]) -> None:
-        """Let those find something who look into its context."""
-        self._inside = Context({**self.inside, **values})
-
-    def below(self, tracer: Tracer, name: str, kind: SpanKind, attributes: a.Attributes) -> Opened:
+    def below(
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: SpanKind,
+        steady: tuple[a.Attributes, ...],
+        attributes: a.Attributes,
+    ) -> Opened:
         """Begin a span below it."""
         maker = self.maker
         if not maker.provider.light:
-            return tracer.begin(name, self.inside, kind, attributes)
-        span = LightSpan(
-            maker, name, maker.child_of(self.context), kind, cast("dict[str, AttributeValue]", attributes)
-        )
+            return tracer.begin(name, self.inside, kind, a.joined(*steady, attributes))
+        span = LightSpan(maker, name, _child_of(self.context), kind, attributes)
+        span.steady = steady
         span.parent = self.context
         # As good as its own context, if it has made none: nothing is in there but itself.
         span.around = self._inside or self.around
+        span._at_once = self._at_once
         return span
 
-    def say(self, what: Callable[P, a.Attributes], *about: P.args, **how: P.kwargs) -> None:
+    def say(self, *words: *tuple[Callable[[*Ts], a.Attributes], *Ts]) -> None:
         """Say something of it, which is worked out when it is sent."""
         if self._at_once:
-            self.set_attributes(what(*about, **how))
+            self.set_attributes(words[0](*words[1:]))
         else:
-            self.said.append(partial(what, *about, **how))
+            self.said.append(words)
 
     def say_at_once(self) -> None:
-        """Work out what is said of it from now on as it is said."""
+        """Work out what is said of it, and of those below it, from now on as it is said."""
         self._at_once = True
 
     def given_up(self) -> None:
         """What it stands for ends now."""
         self._over_at = self._over_at or time.time_ns()
 
-    def over(self) -> None:
-        """End it, when what it stands for ended."""
-        self.end(self._over_at)
-
     # ---------------------------------------------------------------------------------------- as those see it who read it
 
     def end(self, end_time: int | None = None) -> None:
-        """It is over; later calls do nothing."""
+        """It is over, since when what it stands for was; later calls do nothing."""
         if self.end_time is None:
-            self.end_time = end_time or time.time_ns()
+            self.end_time = end_time or self._over_at or time.time_ns()
             self._inside = self.around = None  # it may wait for long to be sent
-            self.maker.provider.outlet.on_end(cast("ReadableSpan", self))
+            self.maker.ended(self)
 
-    @property
-    def resource(self) -> Resource:
-        """What it is a span of."""
-        return self.maker.provider.resource
+    over = end  # as its run calls that
+
+    resource = property(attrgetter("maker.resource"), doc="What it is a span of.")
+    instrumentation_scope = property(attrgetter("maker.scope"), doc="What made it.")
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
-        """All that was said so far; each thing worked out once, by whoever asks first."""
-        with self.working:
-            if self.said:
-                self.known = dict(self.known)  # what somebody has read stays as it was read
-            while self.said:
-                say = self.said.pop(0)
-                try:
-                    new = say()
-                except Exception as error:
-                    self.maker.provider.faults.caught(_UNSAID, error)
-                else:
-                    self.known.update(new)
-            return self.known
+        """All that was said so far, as it is now."""
+        return a.joined(*self.steady, self.own())
+
+    def parts(self) -> tuple[tuple[a.Attributes, ...], a.Attributes]:
+        """What it says in the same words as others, and all the rest; no name is in two of them."""
+        own = self.own()
+        return ((), a.joined(*self.steady, own)) if self._overwritten else (self.steady, own)
+
+    def own(self) -> a.Attributes:
+        """All that was said so far, without what is steady; each thing worked out once, by whoever asks first."""
+        if self.said or self._working is not None:
+            # Two exporters may want them at once. Each span has its own lock, so that no open one waits for another, and none that a fork's child
+            # can see is held by a thread that is not there; and it is made here, since few spans are read while they are open.
+            with self._working or vars(self).setdefault("_working", _Lock()):
+                while self.said:
+                    words = self.said.pop(0)  # before, since a hook may read the span that it writes on
+                    try:
+                        self.known.update(words[0](*words[1:]))
+                    except Exception as error:
+                        self.maker.provider.faults.caught(_UNSAID, error)
+        return self.known
 
     def readable(self) -> ReadableSpan:
         """The same as a span of the SDK, for exporters that need no less."""
@@ -236,7 +263,7 @@ class LightSpan(Span):
             self.context,
             self.parent,
             self.resource,
-            dict(self.attributes),
+            self.attributes,
             self.events,
             self.links,
             self.kind,
@@ -255,21 +282,22 @@ class LightSpan(Span):
         """Whether what is written on it is kept."""
         return self.end_time is None
 
-    def later(self, say: Callable[[], Mapping[str, AttributeValue]]) -> None:
-        """Write attributes that are worked out when they are needed."""
+    def later(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Write attributes, after what was said before them."""
         if self.end_time is None:
-            self.said.append(say)
+            self._overwritten = True  # it may be
+            self.said.append((dict, attributes))
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""
         kept = BoundedAttributes(immutable=False)
         kept[key] = value  # by itself, since the SDK cleans the key of a single one less
-        self.later(lambda: kept)
+        self.later(kept)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Write several attributes, as they are now."""
         kept = _cleaned(attributes)
-        self.later(lambda: kept)
+        self.later(kept)
 
     def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
         """Say what happened within it."""

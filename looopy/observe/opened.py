@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from contextvars import copy_context
-from typing import ParamSpec, Protocol
+from typing import Protocol, TypeVarTuple
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from looopy.observe.attributes import Attributes, Value
+from looopy.observe.attributes import Attributes, Value, joined
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class MakesSpans(Protocol):
@@ -59,24 +59,44 @@ class Opened(Protocol):
         ...
 
     @property
+    def context(self) -> SpanContext:
+        """Its ids."""
+        ...
+
+    @property
     def inside(self) -> Context:
         """A context in which it is the current one."""
         ...
 
-    def keep(self, values: Mapping[str, object]) -> None:
-        """Let those find something who look into that context."""
+    def keep(self, values: Mapping[str, object]) -> Context:
+        """Let those find something who look into that context; returns it."""
         ...
 
-    def below(self, tracer: Tracer, name: str, kind: SpanKind, attributes: Attributes) -> Opened:
-        """Begin a span below it, as `Tracer.begin` does."""
+    def below(
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: SpanKind,
+        steady: tuple[Attributes, ...],
+        attributes: Attributes,
+    ) -> Opened:
+        """Begin a span below it, as `Tracer.begin` does.
+
+        Args:
+            tracer: begins it.
+            name: of the span.
+            kind: of the span.
+            steady: attributes that other spans have too: mappings that nobody changes.
+            attributes: of this span alone. The mapping is kept.
+        """
         ...
 
-    def say(self, what: Callable[P, Attributes], *about: P.args, **how: P.kwargs) -> None:
-        """Say something of it: now, or, where the span can wait, when it is sent."""
+    def say(self, *words: *tuple[Callable[[*Ts], Attributes], *Ts]) -> None:
+        """Say something of it, which a function makes of what comes after it: now, or, where the span can wait, when it is sent."""
         ...
 
     def say_at_once(self) -> None:
-        """Let nothing wait that is said of it from now on: it is too large."""
+        """Let nothing wait that is said of it, and of those below it, from now on: it is too large."""
         ...
 
     def given_up(self) -> None:
@@ -91,25 +111,34 @@ class Opened(Protocol):
 class OpenSpan:
     """Any span of OpenTelemetry that is open."""
 
-    __slots__ = ("_over_at", "_tracer", "inside", "span")
+    __slots__ = ("_over_at", "_tracer", "context", "inside", "span")
 
     def __init__(self, tracer: Tracer, span: Span, context: Context) -> None:
         self._tracer = tracer
         self.span = span
+        self.context = span.get_span_context()
         self.inside = trace.set_span_in_context(span, context)
         self._over_at: int | None = None
 
-    def keep(self, values: Mapping[str, object]) -> None:
+    def keep(self, values: Mapping[str, object]) -> Context:
         """Let those find something who look into its context."""
         self.inside = Context({**self.inside, **values})
+        return self.inside
 
-    def below(self, tracer: Tracer, name: str, kind: SpanKind, attributes: Attributes) -> Opened:
+    def below(
+        self,
+        tracer: Tracer,
+        name: str,
+        kind: SpanKind,
+        steady: tuple[Attributes, ...],
+        attributes: Attributes,
+    ) -> Opened:
         """Begin a span below it."""
-        return tracer.begin(name, self.inside, kind, attributes)
+        return tracer.begin(name, self.inside, kind, joined(*steady, attributes))
 
-    def say(self, what: Callable[P, Attributes], *about: P.args, **how: P.kwargs) -> None:
+    def say(self, *words: *tuple[Callable[[*Ts], Attributes], *Ts]) -> None:
         """Say something of it, now."""
-        self.span.set_attributes(what(*about, **how))
+        self.span.set_attributes(words[0](*words[1:]))
 
     def say_at_once(self) -> None:
         """Nothing waits anyway."""

@@ -5,29 +5,25 @@ Pure functions. `spans.py` decides when they are said; where it can, long after 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import reduce
+from operator import add
 
-from looopy.events import LLMResponse, LLMRetry, StatusUpdate, Task, ToolComplete, ToolStart
+from looopy.events import LLMResponse, LLMRetry, TaskState, ToolStart
 from looopy.messages import JSON, Message, Usage
 from looopy.observe import attributes as a
 from looopy.observe.content import Transcript
 from looopy.observe.reasons import kind
 from looopy.observe.shown import names_credential, short, text, value
-from looopy.ports import LLMRequest
+from looopy.ports import ToolDefinition
 
 
-def task(event: Task, shown: Transcript | None) -> a.Attributes:
-    """What is asked, and what the caller gave along."""
-    said: a.Attributes = {
-        a.METADATA + short(name): _metadata(name, value)
-        for name, value in event.metadata.items()
-        if value is not None
+def metadata(given: Mapping[str, JSON]) -> a.Attributes:
+    """What the caller gave along."""
+    return {
+        a.METADATA + short(name): _metadata(name, value) for name, value in given.items() if value is not None
     }
-    if shown is not None and event.prompt is not None:
-        said[a.INPUT] = shown.input_messages((event.prompt,))
-        said[a.QUESTION] = shown.line(event.prompt)
-    return said
 
 
 def _metadata(name: str, given: JSON) -> a.Value:
@@ -43,19 +39,26 @@ _METADATA = 1_024
 """Characters of one value: what is longer is no label, and filters of backends do not find it."""
 
 
-def request(request: LLMRequest, shown: Transcript, *, legacy: bool) -> a.Attributes:
+def question(prompt: Message, shown: Transcript) -> a.Attributes:
+    """What is asked."""
+    return {a.INPUT: shown.input_messages((prompt,)), a.QUESTION: shown.line(prompt)}
+
+
+def request(
+    messages: Sequence[Message], tools: Sequence[ToolDefinition], shown: Transcript, legacy: bool
+) -> a.Attributes:
     """The conversation that a model is sent."""
-    said: a.Attributes = {a.INPUT: shown.input_messages(request.messages)}
-    if system := shown.system_instructions(request.messages):
+    said: a.Attributes = {a.INPUT: shown.input_messages(messages)}
+    if system := shown.system_instructions(messages):
         said[a.SYSTEM] = system
-    if request.tools:
-        said[a.DEFINITIONS] = shown.tool_definitions(request.tools)
+    if tools:
+        said[a.DEFINITIONS] = shown.tool_definitions(tools)
     if legacy:
         said["gen_ai.prompt"] = said[a.INPUT]
     return said
 
 
-def answer(event: LLMResponse, shown: Transcript | None, *, attempts: int, legacy: bool) -> a.Attributes:
+def answer(event: LLMResponse, shown: Transcript | None, attempts: int, legacy: bool) -> a.Attributes:
     """What a model answered, and what it took."""
     said: a.Attributes = {a.FINISH: (event.finish_reason,)}
     if event.model:
@@ -108,41 +111,35 @@ def attempt(event: LLMRetry) -> a.Attributes:
     }
 
 
-def tool(event: ToolStart, shown: Transcript | None, described: Mapping[str, str]) -> a.Attributes:
+def tool(event: ToolStart, shown: Transcript | None, offered: Sequence[ToolDefinition]) -> a.Attributes:
     """A tool, and what it is given."""
-    said: a.Attributes = {a.TOOL_CALL: short(event.call_id), a.TOOL_TYPE: "function"}
-    if description := described.get(event.tool_name):
+    said: a.Attributes = {a.TOOL_CALL: short(event.call_id)}
+    if description := next((each.description for each in offered if each.name == event.tool_name), ""):
         said[a.TOOL_DESCRIPTION] = description
     if shown is not None:
         said[a.ARGUMENTS] = shown.arguments(event.arguments)
     return said
 
 
-def result(event: ToolComplete, shown: Transcript) -> a.Attributes:
+def result(result: JSON, shown: Transcript) -> a.Attributes:
     """What a tool gave back."""
-    return {a.RESULT: shown.result(event.result)}
+    return {a.RESULT: shown.result(result)}
 
 
-def ending(
-    event: StatusUpdate,
-    shown: Transcript | None,
-    *,
-    answered: Message | None,
-    used: Usage | None,
-    cost: float | None,
-    iterations: int,
-) -> a.Attributes:
-    """How a run ended, its last words, and what it took in all."""
-    said: a.Attributes = {a.STATUS: event.status.state, a.ITERATIONS: iterations}
-    if used is not None:
-        said |= usage(used, a.TOTAL)
+def ending(state: TaskState, used: Sequence[Usage], cost: float | None, iterations: int) -> a.Attributes:
+    """How a run ended, and what it took in all."""
+    said: a.Attributes = {a.STATUS: state, a.ITERATIONS: iterations}
+    if used:
+        said |= usage(reduce(add, used), a.TOTAL)
     if cost is not None:
         said[a.TOTAL_COST] = cost
-    if shown is not None and answered is not None and answered.text:
-        reason = "stop" if event.status.state == "completed" else "interrupted"
-        said[a.OUTPUT] = shown.output_messages(answered, reason)
-        said[a.ANSWER] = shown.line(answered)
     return said
+
+
+def last_words(state: TaskState, answered: Message, shown: Transcript) -> a.Attributes:
+    """The answer of a run, or how far it came."""
+    reason = "stop" if state == "completed" else "interrupted"
+    return {a.OUTPUT: shown.output_messages(answered, reason), a.ANSWER: shown.line(answered)}
 
 
 def usage(used: Usage, prefix: str) -> a.Attributes:

@@ -12,13 +12,13 @@ is theirs alone. So a `break`, a dispose, another thread or another loop can mix
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from typing import ClassVar, cast
+from threading import RLock
+from typing import ClassVar
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, TraceFlags
@@ -90,7 +90,6 @@ class RunSpans:
     """
 
     __slots__ = (
-        "_agent",
         "_answer",
         "_asked_for",
         "_attempt",
@@ -98,7 +97,6 @@ class RunSpans:
         "_chat",
         "_common",
         "_cost",
-        "_described",
         "_heavy",
         "_iteration",
         "_iterations",
@@ -112,13 +110,13 @@ class RunSpans:
         "_spans",
         "_task_id",
         "_tools",
-        "_usage",
+        "_used",
         "trace_id",
     )
 
     def __init__(self, spans: Spans, setup: Setup, state: LoopState, caller: Caller) -> None:
         self._spans = spans
-        self._lock = threading.RLock()  # whoever stops the recording may be in another thread than the run
+        self._lock = RLock()  # whoever stops the recording may be in another thread than the run
         self._provider = setup.llm_provider
         agent = short(state.agent_id)
         self._common: a.Attributes = {
@@ -136,15 +134,15 @@ class RunSpans:
         if tags := tuple(map(short, state.tags)) or above.get(a.TAGS):
             self._common[a.TAGS] = tags
         model = str(getattr(setup.llm_provider, "model", ""))
-        self._agent: a.Attributes = {
+        attributes: a.Attributes = {
+            **self._common,
             a.OPERATION: "invoke_agent",
             a.PROVIDER: a.provider_name(model),
             a.AGENT_ID: agent,
         }
         if model:
-            self._agent[a.MODEL] = model
+            attributes[a.MODEL] = model
         self._heavy = False
-        attributes = {**self._common, **self._agent}
         self._root = spans.tracer.begin(
             f"invoke_agent {agent}", caller.context, SpanKind.INTERNAL, attributes
         )
@@ -161,11 +159,10 @@ class RunSpans:
         self._attempt, self._attempt_began = 1, 0
         self._tools: dict[str, Opened] = {}
         self._offered: Sequence[ToolDefinition] = ()
-        self._described: Mapping[str, str] = {}
-        self._usage: Usage | None = None
+        self._used: list[Usage] = []
         self._cost: float | None = None
         self._answer: Message | None = None
-        here = self._root.span.get_span_context()
+        here = self._root.context
         self.trace_id = trace.format_trace_id(here.trace_id) if here.is_valid else caller.trace_id
 
     def plugs(self, setup: Setup) -> Mapping[str, object]:
@@ -183,13 +180,13 @@ class RunSpans:
     @property
     def span_id(self) -> str:
         """The agent's span, as 16 hex digits; the caller's where no spans are made, and empty where there is none."""
-        here = self._root.span.get_span_context()
+        here = self._root.context
         return trace.format_span_id(here.span_id) if here.is_valid else ""
 
     @property
     def recorded(self) -> bool:
         """Whether the sampler took the trace."""
-        return self._root.span.get_span_context().trace_flags.sampled
+        return self._root.context.trace_flags.sampled
 
     def within(self) -> Variables:
         """A context in which the agent's span is the current one."""
@@ -211,14 +208,6 @@ class RunSpans:
             if not self._over:
                 self._close(failure, "canceled" if failure.type in _CANCELING else "failed")
 
-    def _open(
-        self, name: str, above: Opened, attributes: a.Attributes, kind: SpanKind = SpanKind.INTERNAL
-    ) -> Opened:
-        opened = above.below(self._spans.tracer, name, kind, attributes)
-        if self._heavy:
-            opened.say_at_once()
-        return opened
-
     def _weigh(self, given: Message | JSON) -> None:
         """Look whether something is too large to wait until it is sent: then it is cut now, as is all that comes after it."""
         if self._shown is not None and not self._heavy and heavy(given):
@@ -233,30 +222,31 @@ class RunSpans:
 
     def _asked(self, event: Task) -> None:
         self._weigh(event.prompt)
-        if event.metadata or self._shown is not None:
-            self._root.say(sayings.task, event, self._shown)
+        if event.metadata:
+            self._root.say(sayings.metadata, event.metadata)
+        if self._shown is not None and event.prompt is not None:
+            self._root.say(sayings.question, event.prompt, self._shown)
 
-    def _called(self, event: LLMCall) -> None:
-        self._begin_iteration(event.iteration)
-
-    def _begin_iteration(self, number: int) -> None:
+    def _called(self, event: LLMCall) -> Opened:
         if self._iteration is not None:
             self._iteration.over()
-        self._iterations = number
-        attributes: a.Attributes = {
-            **self._common,
-            a.KIND: "chain",
-            a.PHOENIX_KIND: "CHAIN",
-            a.ITERATION: number,
-        }
-        self._iteration = self._open("agent.iteration", self._root, attributes)
+        self._iterations = event.iteration
+        return self._begin_iteration()
+
+    def _begin_iteration(self) -> Opened:
+        self._iteration = self._root.below(
+            self._spans.tracer,
+            "agent.iteration",
+            SpanKind.INTERNAL,
+            (self._common, _CHAIN),
+            {a.ITERATION: self._iterations},
+        )
+        return self._iteration
 
     @property
     def _around(self) -> Opened:
         """What a call comes below: the iteration; of a resumed task, one that began in an earlier stream."""
-        if self._iteration is None:
-            self._begin_iteration(self._iterations)
-        return cast("Opened", self._iteration)
+        return self._iteration or self._begin_iteration()
 
     # -- the model
 
@@ -265,46 +255,53 @@ class RunSpans:
         with self._lock:
             if not self._over:
                 return self._ask(request)
-        return _under(request, self._root.span.get_span_context()), None, copy_context()
+        return self._under(request, self._root), None, copy_context()
 
     def _ask(self, request: LLMRequest) -> tuple[LLMRequest, Opened, Variables]:
-        self._know(request.tools)
+        self._offered = request.tools
         model = request.model or str(getattr(self._provider, "model", ""))
-        attributes: a.Attributes = {**self._common, **self._spans.asked.of(self._provider, model, request)}
+        steady = (self._common, self._spans.asked.of(self._provider, model, request))
+        attributes: a.Attributes = {}
         if request.prompt_name and request.prompt_version is not None:
             attributes[a.PROMPT_NAME] = request.prompt_name
             attributes[a.PROMPT_VERSION] = request.prompt_version
         self._asked_for = model
-        self._chat = chat = self._open(
-            f"chat {model}" if model else "chat", self._around, attributes, SpanKind.CLIENT
-        )
+        name = f"chat {model}" if model else "chat"
+        chat = self._around.below(self._spans.tracer, name, SpanKind.CLIENT, steady, attributes)
+        self._chat = chat
         if self._shown is not None:
-            messages = request.messages
-            for message in messages[self._looked_at if self._looked_at <= len(messages) else 0 :]:
-                if message is not self._answer:
-                    self._weigh(message)
+            messages, before = request.messages, self._looked_at
+            for message in messages[before if before <= len(messages) else 0 :]:
+                if message is not self._answer and not (before and message.role == "tool"):
+                    self._weigh(message)  # the others were weighed as events
             self._looked_at = len(messages)
-            chat.say(sayings.request, request, self._shown, legacy=self._spans.legacy)
+            chat.say(sayings.request, messages, request.tools, self._shown, self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
-        return _under(request, chat.span.get_span_context()), chat, within(chat)
+        return self._under(request, chat), chat, within(chat)
 
-    def _know(self, tools: Sequence[ToolDefinition]) -> None:
-        """Remember what the tools are for."""
-        if tools is not self._offered:
-            self._offered = tools
-            self._described = {tool.name: tool.description for tool in tools if tool.description}
+    def _under(self, request: LLMRequest, span: Opened) -> LLMRequest:
+        """The request as a part of a span, which the proxy will be told of."""
+        _, span_id, _, flags, _, valid = span.context  # its properties are functions in Python
+        if not valid:
+            return request
+        return below(
+            request,
+            trace_id=self.trace_id,
+            span_id=f"{span_id:016x}",
+            sampled=bool(flags & TraceFlags.SAMPLED),
+        )
 
     def _answered(self, event: LLMResponse) -> None:
         self._weigh(event.message)
         self._answer = event.message
         if event.usage is not None:
-            self._usage = event.usage if self._usage is None else self._usage + event.usage
+            self._used.append(event.usage)
         if event.cost is not None:
             self._cost = (self._cost or 0.0) + event.cost
         if (chat := self._chat) is None:
             return
         try:
-            chat.say(sayings.answer, event, self._shown, attempts=self._attempt, legacy=self._spans.legacy)
+            chat.say(sayings.answer, event, self._shown, self._attempt, self._spans.legacy)
             if event.model and not self._asked_for:
                 chat.span.update_name(f"chat {short(event.model)}")
         finally:
@@ -337,15 +334,16 @@ class RunSpans:
 
     def _begin_tool(self, event: ToolStart) -> None:
         name = tool_name(event.tool_name)
-        attributes: a.Attributes = {
-            **self._common,
-            a.OPERATION: "execute_tool",
-            a.TOOL: name,
-        }
-        tool = self._open(f"execute_tool {name}", self._around, attributes)
+        tool = self._around.below(
+            self._spans.tracer,
+            f"execute_tool {name}",
+            SpanKind.INTERNAL,
+            (self._common, _EXECUTES),
+            {a.TOOL: name},
+        )
         tool.keep(by_tool(self._task_id, event.call_id))
         self._tools[event.call_id] = tool
-        tool.say(sayings.tool, event, self._shown, self._described)
+        tool.say(sayings.tool, event, self._shown, self._offered)
 
     def _end_tool(self, event: ToolComplete) -> None:
         self._weigh(event.result)
@@ -365,7 +363,7 @@ class RunSpans:
             if event.error.type == TaskCanceled.__name__:
                 tool.span.set_attributes(_CANCELED)
         elif self._shown is not None:
-            tool.say(sayings.result, event, self._shown)
+            tool.say(sayings.result, event.result, self._shown)
 
     def _waits(self, event: InputRequired) -> None:
         if (tool := self._tools.pop(event.call_id, None)) is not None:
@@ -380,15 +378,10 @@ class RunSpans:
         if not event.final:
             return
         try:
-            self._root.say(
-                sayings.ending,
-                event,
-                self._shown,
-                answered=self._answer,
-                used=self._usage,
-                cost=self._cost,
-                iterations=self._iterations,
-            )
+            state, answer = event.status.state, self._answer
+            self._root.say(sayings.ending, state, self._used, self._cost, self._iterations)
+            if self._shown is not None and answer is not None and answer.text:
+                self._root.say(sayings.last_words, state, answer, self._shown)
         finally:
             self._close(event.error, event.status.state)
 
@@ -411,7 +404,7 @@ class RunSpans:
         if self._heavy and self._shown is not None:
             self._shown.forget()
 
-    _FOLDS: ClassVar[Mapping[type, Callable[..., None]]] = {
+    _FOLDS: ClassVar[Mapping[type, Callable[..., object]]] = {
         Task: _asked,
         LLMCall: _called,
         LLMRetry: _failed_attempt,
@@ -424,13 +417,6 @@ class RunSpans:
     """What each kind of event does: looked up, since asking for one type after the other is half the cost."""
 
 
+_CHAIN: a.Attributes = {a.KIND: "chain", a.PHOENIX_KIND: "CHAIN"}
+_EXECUTES: a.Attributes = {a.OPERATION: "execute_tool", a.TOOL_TYPE: "function"}
 _CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}
-
-
-def _under(request: LLMRequest, span: trace.SpanContext) -> LLMRequest:
-    """The request as a part of a span, which the proxy will be told of."""
-    trace_id, span_id, _, flags, _, valid = span  # its properties are functions in Python
-    if not valid:
-        return request
-    sampled = bool(flags & TraceFlags.SAMPLED)
-    return below(request, trace_id=f"{trace_id:032x}", span_id=f"{span_id:016x}", sampled=sampled)

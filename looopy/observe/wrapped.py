@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from reactivex import Observable, abc
@@ -92,8 +91,9 @@ class _Within(Lockless[T]):
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
         """Subscribe to the source."""
-        begin = partial(self._source.subscribe, on_next, on_error, on_completed, scheduler=scheduler)
-        upstream = self._context.run(begin)
+        upstream = self._context.run(
+            self._source.subscribe, on_next, on_error, on_completed, scheduler=scheduler
+        )
         return upstream if self._span is None else _GivesUp(self._span, upstream)
 
 

@@ -485,7 +485,12 @@ def _points(metric: ProtoMetric) -> Sequence[Point]:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    return {pair.key: _value(pair.value) for pair in pairs}
+    """By name. What came twice, which no backend must be sent, is shown as both."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        value = _value(pair.value)
+        found[pair.key] = ("twice", found[pair.key], value) if pair.key in found else value
+    return found
 
 
 def _value(value: Any) -> Any:

@@ -7,7 +7,6 @@ import atexit
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -215,7 +214,7 @@ async def test_a_run_that_fails_before_its_first_event_leaves_no_span_open() -> 
             embed = boom
 
             def watch(self, *about: Any) -> Watched:
-                return replace(mine.watch(*about), events=lambda _: Observable(boom))
+                return mine.watch(*about)._replace(events=lambda _: Observable(boom))
 
         watcher.watch_with(Breaks())
         run = agent().execute("2 + 3?")

@@ -20,14 +20,15 @@ from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
-from looopy import Message
+from looopy import Limits, Message
 from looopy.events import LLMEvent, LLMResponse
 from looopy.messages import DataPart, FilePart, TextPart, ToolCall
-from looopy.observe import instrument
+from looopy.observe import OTLPExporter, instrument
 from looopy.ports import LLMRequest
 from looopy.testing import calls, says
 from observe.children import ran
 from observe.each import each_provider
+from observe.receiver import Receiver
 from observe.watched import SPANS, agent, answer, light, sdk
 
 ELSEWHERE = SpanContext(1, 2, is_remote=True)
@@ -56,6 +57,41 @@ async def test_reading_an_open_span_loses_nothing_that_is_said_later(provider) -
     assert read[0]["gen_ai.tool.name"] == "tool"
     assert "gen_ai.tool.call.result" not in read[0]
     assert span.attributes["gen_ai.tool.call.result"] == "written"
+
+
+async def test_what_was_read_of_an_open_light_span_stays_as_it_was_read() -> None:
+    read: list[Any] = []
+    await written(light(), lambda span: read.append(span.attributes), capture_content=True)
+
+    assert dict(read[0])["gen_ai.tool.name"] == "tool"
+    assert "gen_ai.tool.call.result" not in read[0]
+
+
+async def test_who_says_something_else_of_a_span_than_its_run_does_is_believed_once() -> None:
+    with Receiver() as receiver:
+
+        def tool() -> str:
+            trace.get_current_span().set_attribute("gen_ai.agent.name", "somebody")
+            return "written"
+
+        exporter = OTLPExporter(receiver.traces_url)
+        with instrument(exporters=[exporter], tracer_provider=light()):
+            await answer(agent(calls("tool"), says("5"), tools=[tool]))
+        named = {span.name: span.attributes["gen_ai.agent.name"] for span in receiver.spans}
+    chat = "chat scripted-model"
+    assert named == {
+        "invoke_agent clerk": "clerk",
+        "agent.iteration": "clerk",
+        chat: "clerk",
+        "execute_tool tool": "somebody",
+    }
+
+
+async def test_a_run_with_a_clock_of_its_own_is_recorded_like_any_other() -> None:
+    spans = InMemorySpanExporter()
+    with instrument(exporters=[spans], tracer_provider=light()):
+        assert await answer(agent(limits=Limits(run_seconds=60))) == "5"
+    assert len(spans.get_finished_spans()) == SPANS
 
 
 async def test_reading_an_open_span_does_not_wait_until_another_is_worked_out() -> None:

@@ -89,13 +89,14 @@ class Destination:
         if self._takes is not None and span.context is not None and not self._takes(span.context.trace_id):
             return
         waiting = self._waiting
-        if len(waiting) >= self._room or self._closed:
+        ahead = len(waiting)
+        if ahead >= self._room or self._closed:
             self._drop()
             return
         waiting.append(span)
         if self._thread is None:
             self._begin()
-        if len(waiting) >= self._batch and self._due.empty():
+        if ahead + 1 >= self._batch and self._due.empty():
             self._due.put(None)
 
     def _drop(self) -> None:
@@ -297,7 +298,7 @@ class Outlet(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """A span has ended."""
         self.newest = here = span.context
-        if here is not None and here.trace_flags & TraceFlags.SAMPLED:
+        if here is not None and here[3] & TraceFlags.SAMPLED:  # its properties are functions in Python
             with self._leading:
                 for destination in self._to:
                     destination.take(span)

@@ -130,13 +130,32 @@ def _attributes(out: list[bytes], tag: bytes, attributes: Mapping[str, Attribute
     """Append each attribute as a KeyValue in the field `tag`. The exporter spends its time here, hence the tables."""
     for name, value in attributes.items():
         if type(value) is str:
-            steady = name in _STEADY and len(value) < _SHORT
-            out += (tag, _known_pair(name, value) if steady else _text_pair(name, value))
+            if name in _STEADY and len(value) < _SHORT:
+                out += (tag, _known_pair(name, value))
+                continue
+            raw = value.encode() if value.isascii() else _utf8(value)
+            size = len(raw)
+            content = _TEXT_HEADS[size] if size < _SHORT else _text_head(size)
+            size += len(content)
         else:
-            key = _KEYS[name]
+            raw = b""
             content = _VALUES.get(type(value), _other)(value)
-            size = len(key) + len(content)
-            out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, content)
+            size = len(content)
+        key = _KEYS[name]
+        size += len(key)
+        out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, content, raw)
+
+
+class _Blocks(dict[int, bytes]):
+    """The steady attributes of the spans of one batch, as they are written: each mapping once, since nobody changes one."""
+
+    def of(self, attributes: a.Attributes) -> bytes:
+        """One mapping's. By identity: its span keeps it as long as the batch is written."""
+        key = id(attributes)
+        block = self.get(key)
+        if block is None:
+            block = self[key] = _pairs(b"\x4a", attributes)
+        return block
 
 
 def _pairs(tag: bytes, attributes: Mapping[str, AttributeValue]) -> bytes:
@@ -151,11 +170,10 @@ def _bool(value: bool) -> bytes:
 
 def _int(value: int) -> bytes:
     if 0 <= value < _SHORT:
-        number = _VARINTS[value]
-    elif value in _INT_64:
-        number = _varint(value & _MASK)
-    else:
+        return _SMALL_INTS[value]
+    if value not in _INT_64:
         return _other(value)
+    number = _varint(value & _MASK)
     return _INT_HEADS[len(number)] + number
 
 
@@ -181,6 +199,7 @@ def _other(value: object) -> bytes:
 _FLOAT = Struct("<3sd").pack
 _DOUBLE = Struct("<Bd").pack
 _INT_HEADS = [bytes((0x12, 1 + size, 0x18)) for size in range(11)]
+_SMALL_INTS = [_INT_HEADS[len(number)] + number for number in _VARINTS]
 _VALUES: Mapping[type, Callable[[Any], bytes]] = {bool: _bool, int: _int, float: _float, tuple: _tuple}
 
 
@@ -223,31 +242,39 @@ def _shown(value: object) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------------- spans
-def encode_span(span: ReadableSpan, rewrite: Rewrite | None = None) -> bytes:
+def _encoded(span: ReadableSpan, rewrite: Rewrite | None, blocks: _Blocks) -> bytes:
     """One span, without the tag and the length that a ScopeSpans puts before it.
 
     Args:
         span: an ended span.
         rewrite: gives the attributes to send in place of the span's own.
+        blocks: what was written of other spans of the batch.
 
     Raises:
         Exception: what `rewrite` raises; or this is no span: it has no id, or an unknown kind.
     """
-    attributes = _copied(span.attributes or {})
-    if rewrite is not None:
-        attributes = rewrite(attributes)
-    context: SpanContext | None = span.get_span_context()
+    parts: Callable[[], tuple[tuple[a.Attributes, ...], a.Attributes]] | None = getattr(span, "parts", None)
+    if parts is not None and rewrite is None:
+        steady, attributes = parts()
+    else:
+        steady, attributes = (), _copied(span.attributes or {})
+        if rewrite is not None:
+            attributes = rewrite(attributes)
+    context: SpanContext | None = span.context
     if context is None:
         raise ValueError("a span without an id")
     trace_id, span_id, _, _, state, _ = context  # its properties are functions in Python
-    parent = span.parent
+    parent, kind, status, flags = span.parent, span.kind, span.status, _FROM_HERE
     out = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
     if state is not DEFAULT_TRACE_STATE and state:
         out.append(_block(b"\x1a", _trace_state(state)))
     if parent is not None:
         out += (b"\x22\x08", parent[1].to_bytes(8, "big"))
+        flags = _flags(parent)
     times = _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0)
-    out += (_NAMES[span.name], _KINDS[span.kind], times)
+    out += (_NAMES[span.name], _INTERNAL if kind is SpanKind.INTERNAL else _KINDS[kind], times)
+    for mapping in steady:
+        out.append(blocks.of(mapping))
     _attributes(out, b"\x4a", attributes)
     if dropped := span.dropped_attributes:
         out += (b"\x50", _varint(dropped))
@@ -259,19 +286,21 @@ def encode_span(span: ReadableSpan, rewrite: Rewrite | None = None) -> bytes:
         out += map(_link, links)
     if dropped := span.dropped_links:
         out += (b"\x70", _varint(dropped))
-    out += (_status(span.status), b"\x85\x01", _flags(parent))
+    out += (_NO_STATUS if status is UNSET else _status(status), b"\x85\x01", flags)
     return b"".join(out)
 
+
+UNSET = Status()
+"""Of most spans: known by its looks, since the code of a status is a property that takes two calls."""
 
 _TIME = Struct("<BQ").pack
 _TIMES = Struct("<BQBQ").pack
 _NAMES = _Names(b"\x2a")
 _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # OTLP counts from 1: 0 is "unspecified"
+_INTERNAL = _KINDS[SpanKind.INTERNAL]  # most are; the hash of an enum's member is a function in Python
 
 
 def _copied(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
-    if type(attributes) is dict:  # a light span's, which changes it no more
-        return cast("dict[str, AttributeValue]", attributes)
     try:
         # The SDK's own mapping iterates in Python, with a lock, and is copied in C.
         return cast("dict[str, AttributeValue]", attributes).copy()
@@ -283,14 +312,18 @@ def _trace_state(state: TraceState) -> bytes:
     return _utf8(",".join(f"{key}={value}" for key, value in state.items()))
 
 
-def _flags(context: SpanContext | None) -> bytes:
+def _flags(context: SpanContext) -> bytes:
     """Whether the context came from another process: the bits "it is known" and "it did"."""
-    return b"\x00\x03\x00\x00" if context and context.is_remote else b"\x00\x01\x00\x00"
+    return b"\x00\x03\x00\x00" if context[2] else _FROM_HERE
+
+
+_FROM_HERE = b"\x00\x01\x00\x00"
+_NO_STATUS = b"\x7a\x00"
 
 
 def _status(status: Status) -> bytes:
     if status.status_code is StatusCode.UNSET:
-        return b"\x7a\x00"
+        return _NO_STATUS
     message = _block(b"\x12", _utf8(status.description)) if status.description else b""
     return _block(b"\x7a", message + bytes((0x18, status.status_code.value)))
 
@@ -354,10 +387,11 @@ def encode(
     groups: _Groups = {}
     # By identity first: the SDK's own hash of a resource prints it as JSON.
     known: dict[tuple[int, int], list[bytes]] = {}
+    blocks = _Blocks()
     safe = None if rewrite is None else _guarded(rewrite, encoded.bare)
     for span in spans:
         try:
-            content = encode_span(span, safe)
+            content = _encoded(span, safe, blocks)
             resource, scope = span.resource, span.instrumentation_scope
             siblings = known.get((id(resource), id(scope)))
             if siblings is None:
