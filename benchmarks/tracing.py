@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from looopy.observe import Instrumentation, instrument
+from looopy.watcher import watch_with
 
 RECEIVER = """
 import sys
@@ -53,3 +54,13 @@ def watched(url: str, *, metrics: bool) -> Iterator[Instrumentation]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Nobody is told of the runs that begin meanwhile, as where `instrument` was never called."""
+    before = watch_with(None)
+    try:
+        yield
+    finally:
+        watch_with(before)

@@ -20,14 +20,15 @@ from packaging.requirements import Requirement
 
 from benchmarks.embeddings import TEXTS, Embed, embed_all, embed_by_hand
 from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
-from benchmarks.measure import Clock, Row, cost, in_turns
+from benchmarks.measure import Clock, Row, Sample, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
-from benchmarks.tracing import receiver, watched
+from benchmarks.tracing import receiver, unwatched, watched
 from benchmarks.wrappers import ask as ask_provider
 from benchmarks.wrappers import bare, cached, stacked, wrapped
 from looopy import LLMProvider
 from looopy.events import ContentDelta
+from looopy.observe import Instrumentation
 
 TWO_TURNS = "iterations-1"
 BURST = 2000
@@ -180,54 +181,48 @@ async def concurrent(bench: Bench) -> list[Row]:
 
 async def tracing(bench: Bench) -> list[Row]:
     """CPU of a run with tracing on, its spans sent, against the same without; and what an event waits longer."""
-    loop, warm, times = bench.ours, 5, 30 if bench.quick else 120
-    with receiver() as url:
+    loop, times = bench.ours, 85  # of six spans: a full batch
 
-        async def runs(*, watch: bool, metrics: bool = False) -> float:
-            if not watch:
-                return await cost(again(loop, TWO_TURNS, times)) / times * 1e3
-            with watched(url, metrics=metrics) as instrumentation:
+    async def untraced() -> float:
+        return await cost(again(loop, TWO_TURNS, times)) / times * 1e3
 
-                async def all_of_it(runs: int) -> None:
-                    await again(loop, TWO_TURNS, runs)
-                    if not await asyncio.to_thread(instrumentation.flush):
-                        raise AssertionError("the spans were not sent")
+    async def traced(instrumentation: Instrumentation) -> float:
+        async def all_of_it() -> None:
+            await again(loop, TWO_TURNS, times)
+            if not await asyncio.to_thread(instrumentation.flush):
+                raise AssertionError("the spans were not sent")
 
-                await all_of_it(warm)
-                spent = await cost(all_of_it(times)) / times * 1e3
-                if (instrumentation.delivered, instrumentation.lost) != (6 * (warm + times), 0):
-                    raise AssertionError(f"{instrumentation.delivered} spans arrived, not all")
-            return spent
+        before = instrumentation.delivered
+        spent = await cost(all_of_it()) / times * 1e3
+        if (instrumentation.delivered - before, instrumentation.lost) != (6 * times, 0):
+            raise AssertionError(f"{instrumentation.delivered - before} spans arrived, not all")
+        return spent
 
-        async def first(*, watch: bool) -> float:
-            if not watch:
-                return await first_token(loop)
-            with watched(url, metrics=True):
-                await again(loop, TWO_TURNS, warm)
-                return await first_token(loop)
+    async def burst() -> float:
+        return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
 
-        async def chunks(*, watch: bool) -> float:
-            if not watch:
-                return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
-            with watched(url, metrics=True):
-                return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
+    async def beside(
+        seen: Callable[[Instrumentation], Awaitable[float]], unseen: Sample, pairs: int, *, metrics: bool
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Samples of both, while recording is on as it is in a program: from its start."""
 
-        off = partial(runs, watch=False)
-        traced, bare = await in_turns(partial(runs, watch=True), off, bench.times(24))
-        measured, bare_again = await in_turns(partial(runs, watch=True, metrics=True), off, bench.times(24))
-        seen, unseen = await in_turns(
-            partial(first, watch=True), partial(first, watch=False), bench.times(40)
-        )
-        burst, burst_bare = await in_turns(
-            partial(chunks, watch=True), partial(chunks, watch=False), bench.times(16)
-        )
+        async def nobody_looks() -> float:
+            with unwatched():
+                return await unseen()
+
+        with receiver() as url, watched(url, metrics=metrics) as instrumentation:
+            return await in_turns(partial(seen, instrumentation), nobody_looks, bench.times(pairs))
+
+    traces = await beside(traced, untraced, 60, metrics=False)
+    both = await beside(traced, untraced, 60, metrics=True)
+    first = await beside(lambda _: first_token(loop), lambda: first_token(loop), 40, metrics=True)
+    bursts = await beside(lambda _: burst(), burst, 16, metrics=True)
+    name = "2,000 chunks in a burst, traced, CPU per chunk"
     return [
-        Row("two-turn run, traced with content, sent", "ms", traced, bare, "untraced", target=1.25),
-        Row("… and measured, sent", "ms", measured, bare_again, "untraced", target=1.25),
-        Row("time to the first token, traced", "ms", seen, unseen, "untraced", target=1.25),
-        Row(
-            "2,000 chunks in a burst, traced, CPU per chunk", "µs", burst, burst_bare, "untraced", target=1.1
-        ),
+        Row("two-turn run, traced with content, sent", "ms", *traces, "untraced", target=1.25),
+        Row("… and measured, sent", "ms", *both, "untraced", target=1.25),
+        Row("time to the first token, traced", "ms", *first, "untraced", target=1.25),
+        Row(name, "µs", *bursts, "untraced", target=1.1),
     ]
 
 
