@@ -213,8 +213,8 @@ async def tracing(bench: Bench) -> list[Row]:
         with receiver() as url, watched(url, metrics=metrics) as instrumentation:
             return await in_turns(partial(seen, instrumentation), nobody_looks, bench.times(pairs))
 
-    traces = await beside(traced, untraced, 60, metrics=False)
-    both = await beside(traced, untraced, 60, metrics=True)
+    traces = await beside(traced, untraced, 120, metrics=False)
+    both = await beside(traced, untraced, 40, metrics=True)
     first = await beside(lambda _: first_token(loop), lambda: first_token(loop), 40, metrics=True)
     bursts = await beside(lambda _: burst(), burst, 16, metrics=True)
     name = "2,000 chunks in a burst, traced, CPU per chunk"
