@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
 from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
@@ -427,12 +427,15 @@ class _Watching(Lockless[Event]):
         scheduler: abc.SchedulerBase | None = None,
     ) -> abc.DisposableBase:
         """Subscribe to the source."""
-        if on_next is None or callable(on_next):
-            observer = Observer(on_next, on_error, on_completed)
+        given = cast("object", on_next)
+        if isinstance(given, abc.ObserverBase):
+            observer = cast("abc.ObserverBase[Event]", given)
+            pass_on = observer.on_next
         else:
-            observer = on_next
-        # A function is called as it is: an observer would take two calls more for each event.
-        pass_on = on_next if callable(on_next) else observer.on_next
+            to = cast("abc.OnNext[Event] | None", given)
+            observer = Observer(to, on_error, on_completed)
+            # A function is called as it is: an observer would take two calls more for each event.
+            pass_on = to or observer.on_next
         watch, passing = self._watch, _PASSING
 
         def seen(event: Event) -> None:

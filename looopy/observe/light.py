@@ -89,14 +89,13 @@ class LightTracer:
         elif provider.takes_all and not parent.is_valid:
             here = _context(getrandbits(128) or 1, _BEGUN_HERE, DEFAULT_TRACE_STATE)
         else:
-            ids = provider.id_generator
-            trace_id = parent.trace_id if parent.is_valid else ids.generate_trace_id()
+            trace_id = parent.trace_id if parent.is_valid else getrandbits(128) or 1
             random = (
                 parent.trace_flags & ~TraceFlags.SAMPLED if parent.is_valid else TraceFlags.RANDOM_TRACE_ID
             )
             found = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
             flags = TraceFlags(random | found.decision.is_sampled())
-            here = SpanContext(trace_id, ids.generate_span_id(), False, flags, found.trace_state)
+            here = _context(trace_id, flags, found.trace_state or DEFAULT_TRACE_STATE)
             if not found.decision.is_recording():
                 return NonRecordingSpan(here)
             attributes = cast("Mapping[str, a.Value]", found.attributes)
@@ -205,6 +204,8 @@ class LightSpan(Span):
 
     def say(self, *words: *tuple[Callable[[*Ts], a.Attributes], *Ts]) -> None:
         """Say something of it, which is worked out when it is sent."""
+        if self.end_time is not None:
+            return  # somebody else has ended it, and it may be read by now
         if self._at_once:
             self.set_attributes(words[0](*words[1:]))
         else:

@@ -272,8 +272,8 @@ class RunSpans:
         if self._shown is not None:
             messages, before = request.messages, self._looked_at
             for message in messages[before if before <= len(messages) else 0 :]:
-                if message is not self._answer and not (before and message.role == "tool"):
-                    self._weigh(message)  # the others were weighed as events
+                if message is not self._answer:
+                    self._weigh(message)
             self._looked_at = len(messages)
             chat.say(sayings.request, messages, request.tools, self._shown, self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()

@@ -94,6 +94,39 @@ async def test_a_run_with_a_clock_of_its_own_is_recorded_like_any_other() -> Non
     assert len(spans.get_finished_spans()) == SPANS
 
 
+@each_provider
+async def test_nothing_more_is_said_of_a_span_that_somebody_has_ended(provider) -> None:
+    span = await written(provider(), lambda span: span.end(), capture_content=True)
+
+    assert "gen_ai.tool.name" in span.attributes
+    assert "gen_ai.tool.call.result" not in span.attributes
+
+
+async def test_what_stands_in_for_a_span_to_hide_something_hides_it() -> None:
+    class Hidden:
+        def __init__(self, span: Any) -> None:
+            self._span = span
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._span, name)
+
+        @property
+        def attributes(self) -> dict[str, str]:
+            return dict.fromkeys(self._span.attributes, "hidden")
+
+    class Scrubs(OTLPExporter):
+        def export(self, spans: Any) -> Any:
+            return super().export([Hidden(span) for span in spans])
+
+    with Receiver() as receiver:
+        with instrument(
+            exporters=[Scrubs(receiver.traces_url)], tracer_provider=light(), capture_content=True
+        ):
+            await answer()
+        assert {value for span in receiver.spans for value in span.attributes.values()} == {"hidden"}
+        assert len(receiver.spans) == SPANS
+
+
 async def test_reading_an_open_span_does_not_wait_until_another_is_worked_out() -> None:
     main, working, go_on = threading.get_ident(), threading.Event(), threading.Event()
 
@@ -320,6 +353,10 @@ def small() -> str:
     return "small"
 
 
+def broken() -> str:
+    raise ValueError("x" * MUCH)
+
+
 HEAVY: dict[str, tuple[str, Callable[[], Any]]] = {
     "a result": ("huge", lambda: "2 + 3?"),
     "a result in JSON": ("many", lambda: "2 + 3?"),
@@ -330,6 +367,7 @@ HEAVY: dict[str, tuple[str, Callable[[], Any]]] = {
     ),
     "data": ("small", lambda: Message.user((DataPart({"rows": many()}),))),
     "an answer": ("small", lambda: "2 + 3?"),
+    "what a tool failed on": ("broken", lambda: "2 + 3?"),
 }
 
 
@@ -338,7 +376,7 @@ async def test_what_is_large_does_not_wait_whole_until_it_is_sent(what: str) -> 
     tool, prompt = HEAVY[what]
     clerk = agent(
         llm_provider=Forgetful(tool, "5" if what == "an answer" else ""),
-        tools=[huge, many, small],
+        tools=[huge, many, small, broken],
         max_result_chars=2 * MUCH,
     )
     go_on, spans = threading.Event(), InMemorySpanExporter()

@@ -504,6 +504,12 @@ def test_no_credential_is_ever_said(receiver, said):
     assert repr(exporter) == f"OTLPExporter('{receiver.traces_url}', name='OTLP')"
 
 
+def test_an_address_that_can_be_none_loses_spans_and_says_so_but_nothing_else(said):
+    assert exported("http://10.0.0.256:4318/v1/traces", "a")[0] == FAILURE
+    (text,) = said()
+    assert "http://10.0.0.256:4318/v1/traces" in text
+
+
 def test_an_authorization_header_wins_over_the_login_in_the_url(receiver):
     exported(receiver.traces_url.replace("//", "//user:word@"), "a", headers={"Authorization": "Bearer abc"})
     assert receiver.requests[0].headers["authorization"] == "Bearer abc"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from struct import Struct
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -146,6 +146,9 @@ def _attributes(out: list[bytes], tag: bytes, attributes: Mapping[str, Attribute
         out += (tag, _VARINTS[size] if size < _SHORT else _varint(size), key, content, raw)
 
 
+_Parts: TypeAlias = tuple[tuple[a.Attributes, ...], a.Attributes]
+
+
 class _Blocks(dict[int, bytes]):
     """The steady attributes of the spans of one batch, as they are written: each mapping once, since nobody changes one."""
 
@@ -253,9 +256,10 @@ def _encoded(span: ReadableSpan, rewrite: Rewrite | None, blocks: _Blocks) -> by
     Raises:
         Exception: what `rewrite` raises; or this is no span: it has no id, or an unknown kind.
     """
-    parts: Callable[[], tuple[tuple[a.Attributes, ...], a.Attributes]] | None = getattr(span, "parts", None)
+    # Of the class: what stands in for a light span, to hide something, hides it also from this.
+    parts: Callable[[ReadableSpan], _Parts] | None = getattr(type(span), "parts", None)
     if parts is not None and rewrite is None:
-        steady, attributes = parts()
+        steady, attributes = parts(span)
     else:
         steady, attributes = (), _copied(span.attributes or {})
         if rewrite is not None:

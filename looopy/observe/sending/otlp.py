@@ -153,7 +153,7 @@ class OTLPExporter(SpanExporter):
         langfuse = name == "Langfuse"
         settings = settings or (LANGFUSE if langfuse else Settings())
         to = address(endpoint, headers or {}, settings)
-        self._url = httpx.URL(to.url)
+        self._url = to.url
         self._headers = {
             "user-agent": f"looopy/{version('looopy')}",
             **to.headers,
@@ -362,9 +362,7 @@ class OTLPExporter(SpanExporter):
             if process.transport is None:
                 # The bare transport: a client would follow redirects' cookies, and log each URL with what is behind its "?".
                 with in_one_process():
-                    process.transport = httpx.HTTPTransport(
-                        verify=self._tls or True, proxy=_proxy(str(self._url))
-                    )
+                    process.transport = httpx.HTTPTransport(verify=self._tls or True, proxy=_proxy(self._url))
         left = max(0.001, deadline - time.monotonic())
         request = httpx.Request(
             "POST",
