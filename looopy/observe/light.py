@@ -246,8 +246,8 @@ class LightSpan(Span):
     def own(self) -> a.Attributes:
         """All that was said so far, without what is steady; each thing worked out once, by whoever asks first."""
         if self.said or self._working is not None:
-            # Two exporters may want them at once. Each span has its own lock, so that no open one waits for another, and none that a fork's child
-            # can see is held by a thread that is not there; and it is made here, since few spans are read while they are open.
+            # Two exporters may want them at once. Each span has its own lock, so that no open one waits for another, nor a fork's child for one
+            # that was being worked out when it began; and it is made here, since few spans are read while they are open.
             with self._working or vars(self).setdefault("_working", _Lock()):
                 while self.said:
                     words = self.said.pop(0)  # before, since a hook may read the span that it writes on
