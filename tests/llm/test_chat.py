@@ -93,6 +93,13 @@ def test_whatever_is_there_instead_is_a_message_or_an_error_that_says_where(give
     assert where in ("", "prompt[1]")
 
 
+def test_a_sound_is_a_file_of_its_kind():
+    sound = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac"}}
+    assert messages_of([{"role": "user", "content": [sound]}]) == (
+        Message.user((FilePart(data="AAAA", mime_type="audio/flac"),)),
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

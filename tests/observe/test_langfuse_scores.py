@@ -222,13 +222,6 @@ def test_a_server_that_stays_broken_is_given_up(server: LangfuseServer) -> None:
     assert repr(reply) == f"<Reply: the score 'x' of trace {TRACE}, failed>"
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for nothing between tries."""
-    monkeypatch.setattr("looopy.observe.langfuse.outbox.LONGEST_WAIT", 0.0)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_where_nobody_answers_all_that_wait_fail_together_and_the_log_says_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -281,10 +274,20 @@ def test_a_reply_that_is_not_there_yet_can_be_waited_for_again() -> None:
     assert reply.result() == "x"
 
 
-def test_a_line_that_is_full_takes_no_more(server: LangfuseServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("looopy.observe.langfuse.outbox.ROOM", 0)
-    with pytest.raises(LangfuseFailed, match="are waiting already: send fewer at a time"):
-        score(TRACE, "x", 1, account=server.account()).result(5)
+def test_a_line_that_is_full_takes_no_more() -> None:
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as silent:  # which takes the first request, and answers nothing
+        account = Account(
+            public_key="pk-lf-1", secret_key="sk-lf-3", base_url=f"http://127.0.0.1:{silent.getsockname()[1]}"
+        )
+        replies = [score(TRACE, "x", 1, account=account) for _ in range(10_002)]
+        with pytest.raises(
+            LangfuseFailed, match="10,000 requests to Langfuse are waiting already: send fewer"
+        ):
+            replies[-1].result(0)
+    with pytest.raises(LangfuseFailed, match="no answer from Langfuse"):
+        replies[0].result(10)
 
 
 def test_a_proxy_that_cannot_be_read_fails_the_score_and_not_the_next(

@@ -383,13 +383,14 @@ def test_a_delivery_tries_again_and_says_nothing(said):
     exporter.shutdown()
 
 
-def test_a_hurried_exporter_waits_no_longer_for_a_receiver_that_is_not_there(
-    said, at_first_warning, monkeypatch
-):
-    monkeypatch.setattr("looopy.observe.sending.otlp._FIRST_WAIT", 60)
+def test_a_hurried_exporter_waits_no_longer_for_a_receiver_that_is_not_there(said, at_first_warning):
     exporter = OTLPExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=600)
     at_first_warning(exporter.hurry)
-    assert exporter.export(ended("a")) is FAILURE
+    results = []
+    sending = threading.Thread(target=lambda: results.append(exporter.export(ended("a"))), daemon=True)
+    sending.start()
+    sending.join(SECONDS)
+    assert results == [FAILURE]
     exporter.shutdown()
     assert said() == [not_yet(exporter.url), "OTLP: gave up, so 1 span was lost"]
 

@@ -55,7 +55,7 @@ def test_a_program_that_ends_while_a_run_is_under_way_says_so_on_its_spans(recei
 
         async def wait() -> str:
             reached.set()
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
         run = agent(calls("wait"), tools=[wait]).execute("wait").start()
         assert reached.wait(5)

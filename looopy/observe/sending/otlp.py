@@ -1,6 +1,6 @@
 """An exporter of spans over OTLP/HTTP that costs little and says what goes wrong.
 
-`encoding.py` writes the bytes, `addresses.py` knows where they go, `diagnosis.py` reads what comes back, `outages.py` says it. Here they are sent.
+`encoding.py` and `protobuf.py` write the bytes, `addresses.py` knows where they go, `diagnosis.py` reads what comes back, `outages.py` says it. Here they are sent.
 """
 
 from __future__ import annotations
