@@ -28,7 +28,7 @@ from looopy.observe.embeddings import embedded
 from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
 from looopy.observe.logs import RunLog, heard
-from looopy.observe.meters import LightMeters
+from looopy.observe.meters import LaterMeter, LightMeters
 from looopy.observe.metrics import Instruments
 from looopy.observe.options import Options
 from looopy.observe.pictures.timeline import Origin
@@ -325,7 +325,7 @@ class Instrumentation:
             provider = attributes.provider_name(model)
             meter = self._instruments.run(agent=state.agent_id, provider=provider, address=address, port=port)
             meters = self._pipeline.meter_provider
-            folds.append(_Later(meter, meters) if isinstance(meters, LightMeters) else meter)
+            folds.append(LaterMeter(meter, meters) if isinstance(meters, LightMeters) else meter)
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
         if self._drawings is not None:
@@ -359,22 +359,6 @@ class Fold(Protocol):
     def end(self) -> None:
         """The stream is torn down; most have heard of the end already."""
         ...
-
-
-class _Later:
-    """A fold that sees its events a little later, together with those of others."""
-
-    __slots__ = ("_fold", "_meters")
-
-    def __init__(self, fold: Fold, meters: LightMeters) -> None:
-        self._fold = fold
-        self._meters = meters
-
-    def on_event(self, event: Event) -> None:
-        self._meters.later(self._fold.on_event, event)
-
-    def end(self) -> None:
-        self._meters.later(lambda fold: fold.end(), self._fold)
 
 
 class _Watch:

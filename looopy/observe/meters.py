@@ -14,9 +14,10 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from math import inf
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from opentelemetry.sdk.metrics.export import (
@@ -34,15 +35,15 @@ from opentelemetry.sdk.metrics.export import Histogram as Distributions
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from looopy.events import Event
 from looopy.observe.faults import Faults
-from looopy.observe.metrics import Attributes
+from looopy.observe.metrics import Attributes, RunMeter
 from looopy.observe.sending.push import Push, interval
 
 SERIES = 2_000
 """How many sets of attributes an instrument tells apart; what comes after is one series more, with `otel.metric.overflow`."""
 
-_MANY = 256  # what may wait to be recorded
-T = TypeVar("T")
+_MANY = 32  # runs that wait for each other, and events of one
 
 MOST = 2.0**53
 """The greatest amount that is recorded: a float still counts so far, and no sum of a few of these breaks its encoding."""
@@ -93,7 +94,7 @@ class LightMeters:
         _alive.add(self)
 
     def _await_nothing(self) -> None:
-        self._waiting: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self._waiting: deque[LaterMeter] = deque()
         self._working = threading.RLock()
         self._begun = False
 
@@ -121,9 +122,9 @@ class LightMeters:
         made.least = -MOST
         return self._counters.setdefault(name, made)
 
-    def later(self, work: Callable[[T], object], about: T) -> None:
-        """Have some recording done, at the latest before the next export. Many at a time cost a third of one at a time: the code is warm then."""
-        self._waiting.append((work, about))
+    def later(self, meter: LaterMeter) -> None:
+        """Let a meter catch up, at the latest before the next export."""
+        self._waiting.append(meter)
         if len(self._waiting) >= _MANY:
             self._catch_up(wait=False)
         elif not self._begun:
@@ -131,16 +132,12 @@ class LightMeters:
             self._push.begin()
 
     def _catch_up(self, *, wait: bool) -> None:
-        """Do what is waiting, in the order in which it came; unless somebody else is at it and need not be waited for."""
+        """Let all that are waiting catch up, in turn; unless somebody else is at it and need not be waited for."""
         if not self._working.acquire(blocking=wait):
             return
         try:
             while self._waiting:
-                work, about = self._waiting.popleft()
-                try:
-                    work(about)
-                except Exception as error:
-                    self._faults.caught("metrics: something could not be recorded", error)
+                self._waiting.popleft().catch_up(self._faults)
         finally:
             self._working.release()
 
@@ -191,6 +188,45 @@ class LightMeters:
             instrument.reset()
 
 
+class LaterMeter:
+    """A run's meter that sees its events a little later, with those of other runs: so they cost a third, since the code is warm then.
+
+    Args:
+        meter: sees them.
+        meters: has it catch up.
+    """
+
+    __slots__ = ("_meter", "_meters", "_unseen")
+
+    def __init__(self, meter: RunMeter, meters: LightMeters) -> None:
+        self._meter = meter
+        self._meters = meters
+        self._unseen: deque[Event | datetime] = deque()
+
+    def on_event(self, event: Event | datetime) -> None:
+        """Let an event be folded in, or the time at which the stream was torn down."""
+        unseen = self._unseen
+        unseen.append(event)
+        if len(unseen) % _MANY == 1:  # else those before take it along
+            self._meters.later(self)
+
+    def end(self) -> None:
+        """The stream was torn down, now."""
+        self.on_event(datetime.now(UTC))
+
+    def catch_up(self, faults: Faults) -> None:
+        """Fold in what there is. One thread at a time."""
+        while self._unseen:
+            event = self._unseen.popleft()
+            try:
+                if isinstance(event, datetime):
+                    self._meter.end(event)
+                else:
+                    self._meter.on_event(event)
+            except Exception as error:
+                faults.caught("metrics: something could not be recorded", error)
+
+
 def _otlp() -> MetricExporter:
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415  0.1 s
 
@@ -210,11 +246,13 @@ class _Series(Protocol):
 
 
 _S = TypeVar("_S", bound=_Series)
-_Key: TypeAlias = tuple[str | int, ...]  # names, then values
 
 
 class _Instrument(Generic[_S]):
-    """Finds the series of a set of attributes, and begins the exports with the first."""
+    """Finds the series of a set of attributes, and begins the exports with the first.
+
+    A mapping of attributes is known by its identity as well: nobody may change one that was given.
+    """
 
     def __init__(
         self, name: str, unit: str, description: str, begin: Callable[[], None], *, delta: bool
@@ -233,10 +271,13 @@ class _Instrument(Generic[_S]):
 
     def _forget(self) -> None:
         self._series: dict[frozenset[tuple[str, str | int]], _S] = {}
-        self._found: dict[_Key, _S] = {}  # the same by their spelling, which is found faster
+        # The same by the mapping that was given, which is kept, so that no other one gets its id.
+        self._found: dict[int, _S] = {}
+        self._given: list[Attributes] = []
 
-    def _look_up(self, key: _Key, attributes: Attributes) -> _S:
-        """The series of attributes whose spelling is new. Called with the lock."""
+    def _look_up(self, given: Attributes) -> _S:
+        """The series of a mapping that is new. Called with the lock."""
+        attributes = given
         self._begin()
         items = frozenset(attributes.items())
         series = self._series.get(items)
@@ -245,8 +286,9 @@ class _Instrument(Generic[_S]):
                 attributes, items = _OVERFLOW, frozenset(_OVERFLOW.items())
             series = self._series.get(items) or self._new(dict(attributes), self._since or time.time_ns())
             self._series[items] = series
-        if len(self._found) < 2 * SERIES:  # whoever calls spells alike, and others are found as well
-            self._found[key] = series
+        if len(self._given) < 2 * SERIES:
+            self._found[id(given)] = series
+            self._given.append(given)
         return series
 
     def _taken(self, now: int) -> list[_S]:
@@ -288,9 +330,8 @@ class LightHistogram(_Instrument[_Distribution]):
         if not 0 <= amount <= MOST:  # nor is NaN
             self._refuse(amount)
             return
-        key = (*attributes, *attributes.values())
         with self._lock:
-            series = self._found.get(key) or self._look_up(key, attributes)
+            series = self._found.get(id(attributes)) or self._look_up(attributes)
             series.counts[bisect_left(self.bounds, amount)] += 1
             series.total += amount
             if not series.least <= amount <= series.most:
@@ -340,9 +381,8 @@ class LightCounter(_Instrument[_Total]):
         if not self.least <= amount <= MOST:
             self._refuse(amount)
             return
-        key = (*attributes, *attributes.values())
         with self._lock:
-            series = self._found.get(key) or self._look_up(key, attributes)
+            series = self._found.get(id(attributes)) or self._look_up(attributes)
             series.total += amount
 
     def collect(self, now: int) -> Metric | None:

@@ -8,15 +8,15 @@ Every attribute has few values, whatever users and models write: no task, no con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from importlib.metadata import version
-from typing import Protocol, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from opentelemetry.metrics import MeterProvider, get_meter
 
 from looopy.events import (
-    ContentDelta,
     Event,
     Failure,
     InputReceived,
@@ -27,10 +27,7 @@ from looopy.events import (
     StatusUpdate,
     Task,
     TaskState,
-    ThoughtDelta,
-    ToolCallDelta,
     ToolComplete,
-    ToolProgress,
     ToolStart,
 )
 from looopy.observe.outcomes import CANCELED, duration, elapsed, outcome
@@ -50,6 +47,7 @@ TOKENS = tuple(4**power for power in range(14))
 CALLS = tuple(2**power for power in range(8))
 """The standard buckets of calls in an invocation: 1, 2, 4, … 128."""
 
+_SETS = 1024  # of attributes of each kind, that are remembered
 _TORN_DOWN = Failure(type=CANCELED, message="")
 _UNEXPLAINED = Failure(type="_OTHER", message="")  # OpenTelemetry's word for an error without a class
 
@@ -167,10 +165,12 @@ class RunMeter:
         "_agent",
         "_asked",
         "_began",
-        "_chat",
         "_model",
         "_model_calls",
+        "_of_agent",
         "_on",
+        "_provider",
+        "_server",
         "_started",
         "_tool_calls",
     )
@@ -179,10 +179,10 @@ class RunMeter:
         self, instruments: Instruments, *, agent: str, provider: str, address: str, port: int
     ) -> None:
         self._on = instruments
-        self._agent: Attributes = {"gen_ai.agent.name": agent}
-        self._chat: Attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider}
-        if address:
-            self._chat |= {"server.address": address, "server.port": port}
+        self._agent = agent
+        self._of_agent = _of_agent(agent)
+        self._provider = provider
+        self._server = (address, port)
         self._began: datetime | None = None  # None also after the end
         self._asked: datetime | None = None  # when the request that is under way was made
         self._model = ""
@@ -192,87 +192,71 @@ class RunMeter:
 
     def on_event(self, event: Event) -> None:
         """Fold one event in. Pieces change nothing: what they add up to comes again as a whole."""
-        match event:
-            case ContentDelta() | ThoughtDelta() | ToolCallDelta() | ToolProgress():
-                pass  # first, since there are thousands
-            case LLMCall():
-                self._unanswered(event.timestamp, _UNEXPLAINED)
-                self._asked, self._model = event.timestamp, event.model
-            case LLMRetry():
-                self._again(event)
-            case LLMResponse():
-                self._answered(event)
-            case ToolStart():
-                self._started[event.call_id] = event.timestamp
-                self._tool_calls += 1
-            case ToolComplete() | InputRequired():
-                self._tool_over(event)
-            case StatusUpdate(final=True):
-                self._over(event.timestamp, event.status.state, event.error)
-            case Task() | InputReceived() | StatusUpdate():
-                self._begin(event.timestamp)
-            case _:
-                pass
+        fold = self._FOLDS.get(type(event))
+        if fold is not None:
+            fold(self, event)
 
-    def end(self) -> None:
-        """The stream is torn down: a run that has not ended by then counts as canceled. Later calls do nothing."""
-        self._over(datetime.now(UTC), "canceled", _TORN_DOWN)
+    def end(self, when: datetime | None = None) -> None:
+        """The stream was torn down, now or then: a run that had not ended counts as canceled. Later calls do nothing."""
+        if self._began is not None:
+            self._over(when or datetime.now(UTC), "canceled", _TORN_DOWN)
 
     # -- the run
 
-    def _begin(self, when: datetime) -> None:
+    def _begin(self, event: Event) -> None:
         if self._began is None:
-            self._began = when
-            self._on.active.add(1, self._agent)
+            self._began = event.timestamp
+            self._on.active.add(1, self._of_agent)
+
+    def _status(self, event: StatusUpdate) -> None:
+        if event.final:
+            self._over(event.timestamp, event.status.state, event.error)
+        else:
+            self._begin(event)
 
     def _over(self, when: datetime, state: TaskState, error: Failure | None) -> None:
         began, self._began = self._began, None
         if began is None:
             return
         self._unanswered(when, error or _UNEXPLAINED)
-        attributes: Attributes = {
-            "gen_ai.operation.name": "invoke_agent",
-            **self._agent,
-            "looopy.outcome": state,
-        }
-        if error is not None:
-            attributes["error.type"] = kind(error)
-        self._on.active.add(-1, self._agent)
-        self._on.run_duration.record(elapsed(began, when), attributes)
-        self._on.model_calls.record(self._model_calls, self._agent)
-        self._on.tool_calls.record(self._tool_calls, self._agent)
+        on = self._on
+        on.active.add(-1, self._of_agent)
+        on.run_duration.record(
+            elapsed(began, when), _of_run(self._agent, state, "" if error is None else kind(error))
+        )
+        on.model_calls.record(self._model_calls, self._of_agent)
+        on.tool_calls.record(self._tool_calls, self._of_agent)
 
     # -- its model calls, request by request
 
+    def _ask(self, event: LLMCall) -> None:
+        self._unanswered(event.timestamp, _UNEXPLAINED)
+        self._asked, self._model = event.timestamp, event.model
+
     def _answered(self, event: LLMResponse) -> None:
-        asked, on = self._asked, self._on
+        asked, on, usage = self._asked, self._on, event.usage
         if asked is None:
             return
-        attributes = self._request(self._model)
-        if event.model:
-            attributes["gen_ai.response.model"] = event.model
-        if event.usage is not None:
-            on.tokens.record(event.usage.input_tokens, {**attributes, "gen_ai.token.type": "input"})
-            on.tokens.record(event.usage.output_tokens, {**attributes, "gen_ai.token.type": "output"})
+        told = _of_answer(self._agent, self._provider, self._server, self._model, event.model)
+        if usage is not None:
+            on.tokens.record(usage.input_tokens, told.read)
+            on.tokens.record(usage.output_tokens, told.written)
         if event.cost is not None:
-            on.cost.add(event.cost, {**attributes, **self._agent})
+            on.cost.add(event.cost, told.spent)
         if event.first_token is not None:
-            on.first_chunk.record(event.first_token, attributes)
+            on.first_chunk.record(event.first_token, told.call)
         if event.finish_reason != "interrupted":  # else what comes next says why
-            self._over_after(duration(asked, event), attributes)
+            self._over_after(duration(asked, event), told.call)
 
     def _unanswered(self, when: datetime, error: Failure) -> None:
         """A request that was not answered ends with what came instead."""
         asked, self._asked = self._asked, None
         if asked is not None and asked <= when:  # else it was still waiting to be made
-            attributes = self._request(self._model)
-            attributes["error.type"] = kind(error)
-            self._over_after(elapsed(asked, when), attributes)
+            self._over_after(elapsed(asked, when), self._failed(self._model, error).call)
 
     def _again(self, event: LLMRetry) -> None:
         self._unanswered(event.timestamp, event.error)
-        failed = {**self._request(event.model or self._model), **self._agent, "error.type": kind(event.error)}
-        self._on.retries.add(1, failed)
+        self._on.retries.add(1, self._failed(event.model or self._model, event.error).retry)
         self._asked = event.timestamp + timedelta(seconds=event.seconds)
         self._model = event.next_model or self._model
 
@@ -281,28 +265,113 @@ class RunMeter:
         self._model_calls += 1
         self._on.call_duration.record(seconds, attributes)
 
-    def _request(self, model: str) -> Attributes:
-        return {**self._chat, "gen_ai.request.model": model} if model else {**self._chat}
+    def _failed(self, model: str, error: Failure) -> _OfFailure:
+        return _of_failure(self._agent, self._provider, self._server, model, kind(error))
 
     # -- its tool calls
 
-    def _tool_over(self, event: ToolComplete | InputRequired) -> None:
+    def _begin_tool(self, event: ToolStart) -> None:
+        self._started[event.call_id] = event.timestamp
+        self._tool_calls += 1
+
+    def _end_tool(self, event: ToolComplete) -> None:
         started = self._started.pop(event.call_id, None)
         if started is None:  # it was never taken up: the run ended before
             return
-        attributes: Attributes = {
-            "gen_ai.operation.name": "execute_tool",
-            **self._agent,
-            "gen_ai.tool.name": event.tool_name,
-        }
-        if isinstance(event, InputRequired):
-            seconds = elapsed(started, event.timestamp)
-            attributes["looopy.outcome"] = "input-required"
-        else:
-            seconds = duration(started, event)
-            attributes["looopy.outcome"] = outcome(event.error)
-            if event.error is not None:
-                attributes["error.type"] = kind(event.error)
-                if event.error.type == "UnknownTool":  # models make names up without end
-                    attributes["gen_ai.tool.name"] = "_unknown"
-        self._on.tool_duration.record(seconds, attributes)
+        error, name = event.error, event.tool_name
+        if error is not None and error.type == "UnknownTool":  # models make names up without end
+            name = "_unknown"
+        told = _of_tool(self._agent, name, outcome(error), "" if error is None else kind(error))
+        self._on.tool_duration.record(duration(started, event), told)
+
+    def _waits(self, event: InputRequired) -> None:
+        started = self._started.pop(event.call_id, None)
+        if started is not None:
+            told = _of_tool(self._agent, event.tool_name, "input-required", "")
+            self._on.tool_duration.record(elapsed(started, event.timestamp), told)
+
+    _FOLDS: ClassVar[Mapping[type, Callable[[Any, Any], None]]] = {
+        Task: _begin,
+        InputReceived: _begin,
+        StatusUpdate: _status,
+        LLMCall: _ask,
+        LLMRetry: _again,
+        LLMResponse: _answered,
+        ToolStart: _begin_tool,
+        ToolComplete: _end_tool,
+        InputRequired: _waits,
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- attributes
+# The same mapping each time: it is found faster than one that is equal.
+
+
+class _OfAnswer(NamedTuple):
+    """The attributes of what an answered request is measured by."""
+
+    call: Attributes
+    read: Attributes
+    written: Attributes
+    spent: Attributes
+
+
+@lru_cache(_SETS)
+def _of_answer(agent: str, provider: str, server: tuple[str, int], model: str, answered_by: str) -> _OfAnswer:
+    call = _of_request(provider, server, model)
+    if answered_by:
+        call["gen_ai.response.model"] = answered_by
+    return _OfAnswer(
+        call,
+        {**call, "gen_ai.token.type": "input"},
+        {**call, "gen_ai.token.type": "output"},
+        {**call, **_of_agent(agent)},
+    )
+
+
+class _OfFailure(NamedTuple):
+    """The attributes of what a failed request is measured by."""
+
+    call: Attributes
+    retry: Attributes
+
+
+@lru_cache(_SETS)
+def _of_failure(agent: str, provider: str, server: tuple[str, int], model: str, error: str) -> _OfFailure:
+    call = {**_of_request(provider, server, model), "error.type": error}
+    return _OfFailure(call, {**call, **_of_agent(agent)})
+
+
+def _of_request(provider: str, server: tuple[str, int], model: str) -> Attributes:
+    address, port = server
+    told: Attributes = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider}
+    if address:
+        told |= {"server.address": address, "server.port": port}
+    if model:
+        told["gen_ai.request.model"] = model
+    return told
+
+
+@lru_cache(_SETS)
+def _of_agent(agent: str) -> Attributes:
+    return {"gen_ai.agent.name": agent}
+
+
+@lru_cache(_SETS)
+def _of_run(agent: str, ended: str, error: str) -> Attributes:
+    return _of("invoke_agent", agent, {}, ended, error)
+
+
+@lru_cache(_SETS)
+def _of_tool(agent: str, tool: str, ended: str, error: str) -> Attributes:
+    return _of("execute_tool", agent, {"gen_ai.tool.name": tool}, ended, error)
+
+
+def _of(operation: str, agent: str, more: Attributes, ended: str, error: str) -> Attributes:
+    told: Attributes = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.agent.name": agent,
+        **more,
+        "looopy.outcome": ended,
+    }
+    return told | {"error.type": error} if error else told

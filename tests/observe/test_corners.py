@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import reactivex
@@ -19,7 +20,7 @@ from looopy.events import Event, Failure, InputRequired, LLMResponse, LLMRetry, 
 from looopy.messages import Message
 from looopy.observe import Instrumentation, instrument, pipeline, sayings
 from looopy.observe.attributes import provider_name, server
-from looopy.observe.meters import LightMeters
+from looopy.observe.meters import LaterMeter, LightMeters
 from looopy.observe.sending.destinations import Destination, Outlet
 from looopy.observe.spans import Spans
 from looopy.observe.tracer import Provider
@@ -152,21 +153,26 @@ def test_recording_that_is_put_off_is_done_before_too_much_waits() -> None:
         threading.Event(),
     )
 
+    def put_off(record: Callable[[Any], None], event: Any) -> None:
+        LaterMeter(cast("Any", SimpleNamespace(on_event=record)), meters).on_event(event)
+
     def hold(_: object) -> None:
         held.set()
         assert go.wait(5)
 
-    meters.later(hold, None)
+    put_off(hold, None)
     busy = threading.Thread(target=meters.collect, daemon=True)
     busy.start()
     assert held.wait(5)
     for number in range(600):  # nobody waits for the one that is at it
-        meters.later(done.append, number)
+        put_off(done.append, number)
     assert done == []
     go.set()
     busy.join(5)
     for number in range(600, 900):
-        meters.later(done.append, number)
+        put_off(done.append, number)
+    assert done == list(range(len(done)))
+    assert len(done) > 800
     meters.collect()
     meters.shutdown()
     assert done == list(range(900))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,12 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
 from looopy import AgentLoop, Retry, Usage
-from looopy.observe.meters import SERIES, LightMeters
+from looopy.observe.meters import SERIES, LaterMeter, LightMeters
 from looopy.observe.metrics import Instruments, Meter
-from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, waits
+from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, stalls, waits
 from observe.kept import PREFERENCE, RESOURCE, SECONDS, Kept, plain
 from observe.watched import boom
-from observe.watching import watched
+from observe.watching import left_at, watched
 
 BOUNDS = (0.5, 1, 2)
 
@@ -95,6 +97,19 @@ def test_of_a_run_both_meters_tell_the_same(both: Both, script: tuple[Answer, ..
     for run in runs:
         run.end()
     assert "gen_ai.invoke_agent.duration" in both.agree()[-1]
+
+
+async def test_a_run_that_is_torn_down_took_no_longer_however_late_that_is_recorded(both: Both) -> None:
+    run = LaterMeter(Instruments(both.light).run(agent="clerk", provider="litellm"), both.light)
+    before = time.time()
+    await left_at("llm-call", AgentLoop(llm_provider=ScriptedModel(stalls())).execute("go"), run.on_event)
+    run.end()
+    taken = time.time() - before
+    while time.time() < before + 3 * taken:
+        pass
+    (canceled,) = plain(both.light.collect())[-1]["gen_ai.invoke_agent.duration"][-1]
+    assert canceled["attributes"]["looopy.outcome"] == "canceled"
+    assert 0 < canceled["sum"] <= taken
 
 
 amounts = st.one_of(
@@ -236,9 +251,13 @@ def test_nothing_is_lost_or_counted_twice_while_threads_record_and_one_reads(pre
 def test_what_cannot_be_recorded_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     light = LightMeters(Kept(), resource=RESOURCE)
     counter = light.create_counter("c", "", "")
-    for _ in range(2):
-        light.later(boom, None)
-        light.later(lambda amount: counter.add(amount, {}), 3)
+
+    def record(amount: Any) -> None:
+        counter.add(amount or boom(), {})
+
+    run: Any = LaterMeter(cast("Any", SimpleNamespace(on_event=record)), light)
+    for amount in (0, 3, 0, 3):
+        run.on_event(amount)
     assert light.shutdown(SECONDS)
     (text,) = caplog.messages
     assert text.startswith("metrics: something could not be recorded: boom, at watched.py:")
