@@ -44,7 +44,7 @@ from looopy.prompts import Instructions, instructions
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
-from looopy.watcher import Watched
+from looopy.watcher import PIECES, Watched
 
 
 class Execution:
@@ -80,7 +80,7 @@ class Execution:
             self.state, perform=self._perform, advance=self._advance, prepare=self._prepare
         )
         if self.watched is not None:
-            rounds = self.watched.events(rounds)
+            rounds = reactive.Within(self.watched.context, rounds)
         seconds = self._setup.limits.run_seconds
         if seconds is None:
             return rounds
@@ -114,6 +114,8 @@ class Execution:
     def _advance(self, state: LoopState, event: Event) -> LoopState:
         """Fold an event, and remember the newest state."""
         self.state = advance(state, event)
+        if self.watched is not None and type(event) not in PIECES:
+            self.watched.see(event)
         return self.state
 
     def _perform(self, state: LoopState) -> Observable[Event] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from threading import RLock
 from typing import Generic, TypeVar, cast
 
@@ -227,6 +227,54 @@ def from_aiter(factory: Callable[[], AsyncIterator[T]]) -> Direct[T]:
 def from_awaitable(factory: Callable[[], Awaitable[T]]) -> Direct[T]:
     """An Observable of one item, cold: each subscription awaits a fresh awaitable in a task of its own; disposing cancels it."""
     return Direct(lambda observer, _=None: cast("abc.DisposableBase", _Once(observer, factory)))
+
+
+class Within(Lockless[T]):
+    """A source that is subscribed in a context of its own.
+
+    It stands in for its source and adds nothing to it, so it hands observers on instead of wrapping them.
+
+    Args:
+        context: the context, which nobody else may be in meanwhile.
+        source: what is subscribed.
+        leaving: is called when the subscription is disposed of, before anything else is.
+    """
+
+    def __init__(
+        self, context: Context, source: Observable[T], leaving: Callable[[], object] | None = None
+    ) -> None:
+        super().__init__()
+        self._context = context
+        self._source = source
+        self._leaving = leaving
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[T] | abc.OnNext[T] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """Subscribe to the source."""
+        upstream = self._context.run(
+            self._source.subscribe, on_next, on_error, on_completed, scheduler=scheduler
+        )
+        return upstream if self._leaving is None else _Leaves(self._leaving, upstream)
+
+
+class _Leaves(abc.DisposableBase):
+    """A subscription whose end somebody hears of."""
+
+    __slots__ = ("_leaving", "_upstream")
+
+    def __init__(self, leaving: Callable[[], object], upstream: abc.DisposableBase) -> None:
+        self._leaving = leaving
+        self._upstream = upstream
+
+    def dispose(self) -> None:
+        self._leaving()
+        self._upstream.dispose()
 
 
 # ------------------------------------------------------------------------------------------------------------------ the state loop

@@ -357,7 +357,7 @@ class Run(OnLoop[Event], Generic[Out_co]):
         self._begun = True
         self._context.run(gate.set, self._gate)
         try:
-            self._context.run(self._opened().subscribe, self._emit, self._end, self._end)
+            self._context.run(lambda: self._opened().subscribe(self._emit, self._end, self._end))
         except Exception as error:  # noqa: BLE001  a run that cannot begin must end, or its readers wait for ever
             self._end(error)
 

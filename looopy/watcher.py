@@ -1,27 +1,28 @@
 """Who watches runs: nobody, until `looopy.observe.instrument` says otherwise.
 
-A watcher is told of every execution before it begins. It may wrap the setup's plugs and the stream of events, and nothing else: the
+A watcher is told of every execution before it begins. It may wrap the setup's plugs, is shown the events, and does nothing else: the
 loop does not know it. There is one for the whole process, as there is one OpenTelemetry for the whole process (docs/decisions/0009).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context as Variables
 from dataclasses import dataclass
 from random import getrandbits
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 from opentelemetry import context as otel
 from opentelemetry import trace
 from opentelemetry.context import Context
-from reactivex import Observable
 
-from looopy.events import Event
+from looopy.events import ContentDelta, Event, ThoughtDelta, ToolCallDelta, ToolProgress
 from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 
-Operator: TypeAlias = Callable[[Observable[Event]], Observable[Event]]
+PIECES: frozenset[type[Event]] = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
+"""What a watcher is not shown: there are thousands of them, and what they add up to comes again as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +65,16 @@ class Watched(NamedTuple):
 
     Attributes:
         plugs: what the setup shall have instead: `llm_provider` and `tool_providers`, wrapped; empty where it is to stay as it is.
-        events: an operator that every event passes through, at once and unchanged.
+        see: is shown each event but `PIECES`, before anybody else is. It must not raise.
+        context: the context variables in which the stream is subscribed; nobody else's.
         trace_id: the trace that the execution is recorded in.
         trace_url: where a person can look at it; empty where nobody knows.
         end: is told that the run is over, and by which error, also where its stream cannot say so any more. From any thread, perhaps again.
     """
 
     plugs: Mapping[str, Any]
-    events: Operator
+    see: Callable[[Event], object]
+    context: Variables
     trace_id: str
     trace_url: str = ""
     end: Callable[[Exception | None], object] = _nothing

@@ -246,8 +246,6 @@ class Transcript:
 
 def heavy(given: Message | JSON) -> bool:
     """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
-    if isinstance(given, str):
-        return len(given) > _HEAVY
     if isinstance(given, Message):
         content = given.content
         if isinstance(content, str):
@@ -257,6 +255,8 @@ def heavy(given: Message | JSON) -> bool:
             return True
         # Most have no calls, and `any` would cost them as much as all the rest.
         return bool(given.tool_calls) and any(heavy(call.arguments) for call in given.tool_calls)
+    if isinstance(given, str):
+        return len(given) > _HEAVY
     if not isinstance(given, dict | list):
         return False
     waiting: list[object] = [given]

@@ -11,16 +11,16 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 from weakref import WeakSet
 
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
-from reactivex import Observable, Observer, abc
 
 from looopy import watcher
 from looopy.errors import MissingExtra
-from looopy.events import ContentDelta, Event, Failure, ThoughtDelta, ToolCallDelta, ToolProgress
+from looopy.events import Event, Failure
 from looopy.observe import attributes
 from looopy.observe.carried import called_from
 from looopy.observe.content import Content, Redaction
@@ -37,7 +37,6 @@ from looopy.observe.sending.destinations import bounded
 from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
 from looopy.ports import Embedder, Embeddings, EmbedRequest
-from looopy.reactive import Lockless
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("looopy.observe")
 _GOODBYE = 5.0  # seconds that the end of the program waits for the last spans
-_PASSING = frozenset((ContentDelta, ThoughtDelta, ToolCallDelta, ToolProgress))
-"""What nobody here looks at; there are thousands of them."""
-
 
 _building = threading.RLock()
 """Held by who switches on, who imports much: nobody who switches off may wait for it."""
@@ -296,11 +292,12 @@ class Instrumentation:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
                 spans.end()
-            return Watched(plugs={}, events=_unchanged, trace_id=caller.trace_id)
+            return Watched(plugs={}, see=_nothing, context=copy_context(), trace_id=caller.trace_id)
         _under_way.add(watch)
         return Watched(
             plugs=spans.plugs(setup),
-            events=watch.events,
+            see=watch.see,
+            context=spans.within(),
             trace_id=spans.trace_id,
             trace_url=url,
             end=watch.end,
@@ -362,7 +359,7 @@ class Fold(Protocol):
 
 
 class _Watch:
-    """One run that is recorded: an operator that shows its events to the folds and passes them on.
+    """One run that is recorded: it shows the run's events to the folds.
 
     Attributes:
         spans: the run's.
@@ -377,9 +374,13 @@ class _Watch:
         self.folds = folds
         self.faults = faults
 
-    def events(self, source: Observable[Event]) -> Observable[Event]:
-        """The source, subscribed where the agent's span is the current one, and each event shown on its way."""
-        return _Watching(self, source)
+    def see(self, event: Event) -> None:
+        """Show an event to the folds."""
+        for fold in self.folds:
+            try:
+                fold.on_event(event)
+            except Exception as error:
+                self.faults.caught("an event could not be recorded", error)
 
     def end(self, why: Exception | None = None) -> None:
         """Nothing more will be seen of this run, because of an error where there is one."""
@@ -394,54 +395,5 @@ class _Watch:
                 self.faults.caught("the end of a run could not be recorded", error)
 
 
-class _Watching(Lockless[Event]):
-    """The events of a run that is watched. It wraps no observer more than it must, since a burst has thousands of events."""
-
-    def __init__(self, watch: _Watch, source: Observable[Event]) -> None:
-        super().__init__()
-        self._watch = watch
-        self._source = source
-
-    def subscribe(
-        self,
-        on_next: abc.ObserverBase[Event] | abc.OnNext[Event] | None = None,
-        on_error: abc.OnError | None = None,
-        on_completed: abc.OnCompleted | None = None,
-        *,
-        scheduler: abc.SchedulerBase | None = None,
-    ) -> abc.DisposableBase:
-        """Subscribe to the source."""
-        given = cast("object", on_next)
-        if isinstance(given, abc.ObserverBase):
-            observer = cast("abc.ObserverBase[Event]", given)
-            pass_on = observer.on_next
-        else:
-            to = cast("abc.OnNext[Event] | None", given)
-            observer = Observer(to, on_error, on_completed)
-            # A function is called as it is: an observer would take two calls more for each event.
-            pass_on = to or observer.on_next
-        watch, passing = self._watch, _PASSING
-
-        def seen(event: Event) -> None:
-            if type(event) not in passing:
-                for fold in watch.folds:
-                    try:
-                        fold.on_event(event)
-                    except Exception as error:
-                        watch.faults.caught("an event could not be recorded", error)
-            pass_on(event)
-
-        def failed(error: Exception) -> None:
-            watch.end()
-            observer.on_error(error)
-
-        def completed() -> None:
-            watch.end()
-            observer.on_completed()
-
-        within = watch.spans.within()
-        return within.run(self._source.subscribe, seen, failed, completed, scheduler=scheduler)
-
-
-def _unchanged(source: Observable[Event]) -> Observable[Event]:
-    return source
+def _nothing(_: Event) -> None:
+    """Who sees nothing."""

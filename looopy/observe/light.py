@@ -131,7 +131,8 @@ class LightSpan(Span):
         around: a context in which the span above it is the current one, or one as good; None for the one that is current.
         steady: what is said of it and of others in the same words: mappings that nobody changes.
         known: what else was worked out of what was said of it.
-        said: what was not: each time a function, and what it is called with.
+        said: what was not: each time how many come next, a function, and what it is called with. Flat, since each object that waits to be sent is
+            one more for the garbage collector.
     """
 
     events: Sequence[Event] = ()
@@ -162,7 +163,7 @@ class LightSpan(Span):
         self.kind = kind
         self.start_time = time.time_ns()
         self.known = attributes
-        self.said: list[tuple[Any, ...]] = []
+        self.said: list[Any] = []
 
     # ------------------------------------------------------------------------------------------------- as its run sees it
 
@@ -194,9 +195,10 @@ class LightSpan(Span):
         maker = self.maker
         if not maker.provider.light:
             return tracer.begin(name, self.inside, kind, a.joined(*steady, attributes))
-        span = LightSpan(maker, name, _child_of(self.context), kind, attributes)
+        here = self.context
+        span = LightSpan(maker, name, _child_of(here), kind, attributes)
         span.steady = steady
-        span.parent = self.context
+        span.parent = here
         # As good as its own context, if it has made none: nothing is in there but itself.
         span.around = self._inside or self.around
         span._at_once = self._at_once
@@ -209,7 +211,7 @@ class LightSpan(Span):
         if self._at_once:
             self.set_attributes(words[0](*words[1:]))
         else:
-            self.said.append(words)
+            self.said += (len(words), *words)  # at once, whoever reads it meanwhile
 
     def say_at_once(self) -> None:
         """Work out what is said of it, and of those below it, from now on as it is said."""
@@ -217,7 +219,8 @@ class LightSpan(Span):
 
     def given_up(self) -> None:
         """What it stands for ends now."""
-        self._over_at = self._over_at or time.time_ns()
+        if self.end_time is None:
+            self._over_at = self._over_at or time.time_ns()
 
     # ---------------------------------------------------------------------------------------- as those see it who read it
 
@@ -249,8 +252,9 @@ class LightSpan(Span):
             # Two exporters may want them at once. Each span has its own lock, so that no open one waits for another, nor a fork's child for one
             # that was being worked out when it began; and it is made here, since few spans are read while they are open.
             with self._working or vars(self).setdefault("_working", _Lock()):
-                while self.said:
-                    words = self.said.pop(0)  # before, since a hook may read the span that it writes on
+                while said := self.said:
+                    words = said[1 : said[0] + 1]
+                    del said[: len(words) + 1]  # before, since a hook may read the span that it writes on
                     try:
                         self.known.update(words[0](*words[1:]))
                     except Exception as error:
@@ -287,7 +291,7 @@ class LightSpan(Span):
         """Write attributes, after what was said before them."""
         if self.end_time is None:
             self._overwritten = True  # it may be
-            self.said.append((dict, attributes))
+            self.said += (2, dict, attributes)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""

@@ -6,22 +6,18 @@ Each is the socket that it wraps. What they emit goes through untouched; events 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from looopy.events import LLMEvent, ToolEvent
 from looopy.messages import ToolCall
 from looopy.ports import LLMProvider, LLMRequest, ToolContext, ToolDefinition, ToolProvider
-from looopy.reactive import Lockless
+from looopy.reactive import Within
 from looopy.state import LoopState
 
 if TYPE_CHECKING:
-    from looopy.observe.opened import Opened
     from looopy.observe.spans import RunSpans
-
-T = TypeVar("T")
 
 
 class WatchedModel:
@@ -45,10 +41,11 @@ class WatchedModel:
         except Exception as error:
             self._spans.faults.caught("a model call could not be recorded", error, lost=1)
             return self.__wrapped__.call(request)
-        answer = cast("Any", within.run(self.__wrapped__.call, request))
-        if not isinstance(answer, Observable):
+        answer: Any = within.run(self.__wrapped__.call, request)
+        given: object = answer
+        if not isinstance(given, Observable):
             return answer  # the loop says what is wrong with that
-        return _Within(within, cast("Observable[LLMEvent]", answer), chat)
+        return Within(within, answer, chat.given_up if chat else None)
 
 
 class WatchedTools:
@@ -67,46 +64,5 @@ class WatchedTools:
     def call(self, call: ToolCall, context: ToolContext[Any], /) -> Observable[ToolEvent]:
         """Run one of them."""
         tool, within = self._spans.tool(call)
-        return _Within(within, within.run(self.__wrapped__.call, call, context), tool)
-
-
-class _Within(Lockless[T]):
-    """A source that is subscribed in a context; when it is given up, the span notes the time.
-
-    It stands in for its source and adds nothing to it, so it hands observers on instead of wrapping them.
-    """
-
-    def __init__(self, context: Context, source: Observable[T], span: Opened | None) -> None:
-        super().__init__()
-        self._context = context
-        self._source = source
-        self._span = span
-
-    def subscribe(
-        self,
-        on_next: abc.ObserverBase[T] | abc.OnNext[T] | None = None,
-        on_error: abc.OnError | None = None,
-        on_completed: abc.OnCompleted | None = None,
-        *,
-        scheduler: abc.SchedulerBase | None = None,
-    ) -> abc.DisposableBase:
-        """Subscribe to the source."""
-        upstream = self._context.run(
-            self._source.subscribe, on_next, on_error, on_completed, scheduler=scheduler
-        )
-        return upstream if self._span is None else _GivesUp(self._span, upstream)
-
-
-class _GivesUp(abc.DisposableBase):
-    """A subscription whose end is noted."""
-
-    __slots__ = ("_span", "_upstream")
-
-    def __init__(self, span: Opened, upstream: abc.DisposableBase) -> None:
-        self._span = span
-        self._upstream = upstream
-
-    def dispose(self) -> None:
-        """Leave."""
-        self._span.given_up()
-        self._upstream.dispose()
+        events = within.run(self.__wrapped__.call, call, context)
+        return Within(within, events, tool.given_up if tool else None)

@@ -8,13 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from reactivex import Observable
 
 from looopy import InMemoryStateStore, Run, TaskCanceled, watcher
 from looopy.observe import Instrumentation, instrument, instrumentation
@@ -214,7 +213,7 @@ async def test_a_run_that_fails_before_its_first_event_leaves_no_span_open() -> 
             embed = boom
 
             def watch(self, *about: Any) -> Watched:
-                return mine.watch(*about)._replace(events=lambda _: Observable(boom))
+                return mine.watch(*about)._replace(context=cast("Any", SimpleNamespace(run=boom)))
 
         watcher.watch_with(Breaks())
         run = agent().execute("2 + 3?")
