@@ -125,7 +125,7 @@ class Transcript:
     The span of a whole run shows its turn only: `input_messages((prompt,))` and `output_messages(answer)`.
     """
 
-    __slots__ = ("_allow", "_chars", "_definitions", "_instructions", "_messages", "_total")
+    __slots__ = ("_allow", "_chars", "_definitions", "_given", "_instructions", "_messages", "_total")
 
     def __init__(
         self, content: Content, *, allow: Mapping[Where, Allow], definitions: Shelf, instructions: Shelf
@@ -135,7 +135,9 @@ class Transcript:
         self._allow = allow
         self._definitions = definitions
         self._instructions = instructions
+        # By identity, since neither has a hash; each is kept, so that no other one gets its id.
         self._messages: dict[int, tuple[Message, str]] = {}
+        self._given: dict[int, tuple[Mapping[str, JSON], str]] = {}
 
     def system_instructions(self, messages: Sequence[Message]) -> str:
         """`gen_ai.system_instructions`: the system messages that a conversation begins with; empty when there is none."""
@@ -156,7 +158,9 @@ class Transcript:
         """`gen_ai.output.messages`: one answer. Its calls are in it twice, the second time flat, where Langfuse looks for them."""
         calls = ""
         if message.tool_calls:
-            flat, _ = self._fitting([(_flat_call, call, "tool-arguments") for call in message.tool_calls])
+            flat, _ = self._fitting(
+                [(self._flat_call, call, "tool-arguments") for call in message.tool_calls]
+            )
             calls = f',"tool_calls":[{",".join(flat)}]'
         return f'[{self._message(message)[:-1]},"finish_reason":"{_FINISHED[finish_reason]}"{calls}}}]'
 
@@ -169,7 +173,7 @@ class Transcript:
 
     def arguments(self, arguments: Mapping[str, JSON]) -> str:
         """`gen_ai.tool.call.arguments`: a JSON object."""
-        return self._within(self._total, (value, dict(arguments), "tool-arguments"))
+        return self._within(self._total, (self._arguments, arguments, "tool-arguments"))
 
     def result(self, result: JSON) -> str:
         """`gen_ai.tool.call.result`: what the model reads, a text as it is and everything else as JSON."""
@@ -188,17 +192,53 @@ class Transcript:
     def forget(self) -> None:
         """Let go of the messages that were written: the run is over, and what was said of it may wait for long to be sent."""
         self._messages.clear()
+        self._given.clear()
 
     def _message(self, message: Message) -> str:
-        # By identity, since a message has no hash; it is kept, so that no other one gets its id.
         known = self._messages.get(id(message))
         if known is None:
-            written = f'{{"role":"{message.role}","parts":[{self._parts(_pieces(message))}]}}'
+            written = f'{{"role":"{message.role}","parts":[{self._parts(self._pieces(message))}]}}'
             known = self._messages[id(message)] = (message, written)
         return known[1]
 
+    def _pieces(self, message: Message) -> list[_Piece]:
+        """The parts of a message, in the order in which they came to be."""
+        if message.role == "tool":
+            return [(_response_part, message, "tool-result")]
+        pieces: list[_Piece] = []
+        if message.reasoning:
+            pieces.append((_reasoning_part, message.reasoning, "reasoning"))
+        if not isinstance(message.content, str):
+            pieces.extend((_part, part, message.role) for part in message.content)
+        elif message.content:
+            pieces.append((_text_part, message.content, message.role))
+        if message.tool_calls:
+            pieces.extend((self._call_part, call, "tool-arguments") for call in message.tool_calls)
+        return pieces
+
+    def _call_part(self, call: ToolCall, limit: int, allow: Allow | None) -> str:
+        arguments = self._arguments(call.arguments, limit, allow)
+        return (
+            f'{{"type":"tool_call","id":{label(call.id)},"name":{label(call.name)},"arguments":{arguments}}}'
+        )
+
+    def _flat_call(self, call: ToolCall, limit: int, allow: Allow | None) -> str:
+        arguments = quoted(self._arguments(call.arguments, limit, allow))
+        return (
+            f'{{"id":{label(call.id)},"type":"function","name":{label(call.name)},"arguments":{arguments}}}'
+        )
+
+    def _arguments(self, given: Mapping[str, JSON], limit: int, allow: Allow | None) -> str:
+        """What a tool is given: a part of the message that asks for it, of that message's flat calls, and of the tool's own span."""
+        known = self._given.get(id(given))
+        if known is None or limit != self._chars:
+            known = given, value(dict(given), limit, allow)
+            if limit == self._chars:
+                self._given[id(given)] = known
+        return known[1]
+
     def _write_instructions(self, messages: tuple[Message, ...]) -> str:
-        return f"[{self._parts([piece for message in messages for piece in _pieces(message)])}]"
+        return f"[{self._parts([piece for message in messages for piece in self._pieces(message)])}]"
 
     def _write_definitions(self, tools: tuple[ToolDefinition, ...]) -> str:
         written, left = self._fitting([(_definition, tool, None) for tool in tools])
@@ -217,6 +257,8 @@ class Transcript:
     def _fitting(self, pieces: Sequence[_Piece]) -> tuple[list[str], int]:
         """The pieces that fit into half of an attribute, so that two messages fit into one; and how many do not."""
         room, chars = self._total // 2, self._chars
+        if len(pieces) == 1 and len(part := self._written(pieces[0], chars)) <= room:
+            return [part], 0  # as most are
         written: list[str] = []
         for piece in pieces:
             part = self._written(piece, chars)
@@ -233,10 +275,12 @@ class Transcript:
     def _within(self, room: int, piece: _Piece) -> str:
         """The piece, cut shorter than others where the room demands it."""
         written = self._written(piece, self._chars)
+        if len(written) <= room:
+            return written
         for limit in (room - _AROUND, room // 2, room // _ESCAPED):
+            written = self._written(piece, max(min(limit, self._chars), 0))
             if len(written) <= room:
                 break
-            written = self._written(piece, max(min(limit, self._chars), 0))
         return written
 
     def _written(self, piece: _Piece, limit: int) -> str:
@@ -345,37 +389,12 @@ def _ends(messages: list[str], room: int) -> list[str]:
 # ------------------------------------------------------------------------------------------------------------------------------- parts
 
 
-def _pieces(message: Message) -> list[_Piece]:
-    """The parts of a message, in the order in which they came to be."""
-    if message.role == "tool":
-        return [(_response_part, message, "tool-result")]
-    pieces: list[_Piece] = []
-    if message.reasoning:
-        pieces.append((_reasoning_part, message.reasoning, "reasoning"))
-    if not isinstance(message.content, str):
-        pieces.extend((_part, part, message.role) for part in message.content)
-    elif message.content:
-        pieces.append((_text_part, message.content, message.role))
-    pieces.extend((_call_part, call, "tool-arguments") for call in message.tool_calls)
-    return pieces
-
-
 def _text_part(said: str, limit: int, allow: Allow | None) -> str:
     return f'{{"type":"text","content":{quoted(text(said, limit, allow))}}}'
 
 
 def _reasoning_part(said: str, limit: int, allow: Allow | None) -> str:
     return f'{{"type":"reasoning","content":{quoted(text(said, limit, allow))}}}'
-
-
-def _call_part(call: ToolCall, limit: int, allow: Allow | None) -> str:
-    arguments = value(call.arguments, limit, allow)
-    return f'{{"type":"tool_call","id":{label(call.id)},"name":{label(call.name)},"arguments":{arguments}}}'
-
-
-def _flat_call(call: ToolCall, limit: int, allow: Allow | None) -> str:
-    arguments = quoted(value(call.arguments, limit, allow))
-    return f'{{"id":{label(call.id)},"type":"function","name":{label(call.name)},"arguments":{arguments}}}'
 
 
 def _response_part(message: Message, limit: int, allow: Allow | None) -> str:
