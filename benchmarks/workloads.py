@@ -181,12 +181,14 @@ async def concurrent(bench: Bench) -> list[Row]:
 
 async def tracing(bench: Bench) -> list[Row]:
     """CPU of a run with tracing on, its spans sent, against the same without; and what an event waits longer."""
-    loop, times = bench.ours, 85  # of six spans: a full batch
+    loop = bench.ours
+    batch = 85  # runs of six spans
+    longer = 4 * batch  # metrics are sent once in a sample, and in a program once a minute
 
-    async def untraced() -> float:
+    async def untraced(times: int) -> float:
         return await cost(again(loop, TWO_TURNS, times)) / times * 1e3
 
-    async def traced(instrumentation: Instrumentation) -> float:
+    async def traced(times: int, instrumentation: Instrumentation) -> float:
         async def all_of_it() -> None:
             await again(loop, TWO_TURNS, times)
             if not await asyncio.to_thread(instrumentation.flush):
@@ -213,8 +215,8 @@ async def tracing(bench: Bench) -> list[Row]:
         with receiver() as url, watched(url, metrics=metrics) as instrumentation:
             return await in_turns(partial(seen, instrumentation), nobody_looks, bench.times(pairs))
 
-    traces = await beside(traced, untraced, 120, metrics=False)
-    both = await beside(traced, untraced, 40, metrics=True)
+    traces = await beside(partial(traced, batch), partial(untraced, batch), 120, metrics=False)
+    both = await beside(partial(traced, longer), partial(untraced, longer), 40, metrics=True)
     first = await beside(lambda _: first_token(loop), lambda: first_token(loop), 40, metrics=True)
     bursts = await beside(lambda _: burst(), burst, 16, metrics=True)
     name = "2,000 chunks in a burst, traced, CPU per chunk"
