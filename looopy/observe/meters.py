@@ -43,7 +43,7 @@ from looopy.observe.sending.push import Push, interval
 SERIES = 2_000
 """How many sets of attributes an instrument tells apart; what comes after is one series more, with `otel.metric.overflow`."""
 
-_MANY = 32  # runs that wait for each other, and events of one
+_MANY = 8  # runs that wait for each other, and events of one
 
 MOST = 2.0**53
 """The greatest amount that is recorded: a float still counts so far, and no sum of a few of these breaks its encoding."""
