@@ -198,8 +198,7 @@ class RunMeter:
 
     def end(self, when: datetime | None = None) -> None:
         """The stream was torn down, now or then: a run that had not ended counts as canceled. Later calls do nothing."""
-        if self._began is not None:
-            self._over(when or datetime.now(UTC), "canceled", _TORN_DOWN)
+        self._over(when or datetime.now(UTC), "canceled", _TORN_DOWN)
 
     # -- the run
 

@@ -18,7 +18,7 @@ from looopy import (
     Retry,
     Usage,
 )
-from looopy.events import Event, Failure, LLMResponse, Task, ToolStart
+from looopy.events import Event, Failure, InputRequired, LLMResponse, Task, ToolStart
 from looopy.messages import Message
 from looopy.observe.metrics import Instruments
 from looopy.providers.transport import HTTP
@@ -372,6 +372,13 @@ def test_the_end_of_a_run_that_is_over_changes_nothing() -> None:
     meter.end()
 
     assert metered.points() == before
+
+
+def test_a_question_of_a_tool_that_never_started_is_not_counted() -> None:
+    metered = Metered()
+    metered.run().on_event(InputRequired(call_id="nobody", input_id="i", prompt="?", tool_name="delete"))
+
+    assert metered.points() == {}
 
 
 def test_a_run_that_never_begins_is_not_counted() -> None:
