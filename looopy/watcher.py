@@ -1,7 +1,7 @@
 """Who watches runs: nobody, until `looopy.observe.instrument` says otherwise.
 
-A watcher is told of every execution before it begins. It may wrap the setup's plugs, is shown the events, and does nothing else: the
-loop does not know it. There is one for the whole process, as there is one OpenTelemetry for the whole process (docs/decisions/0009).
+A watcher is told of every execution before it begins. It may wrap the setup's plugs, is shown the events, and does nothing else: no more
+than that is known of it in the loop. There is one for the whole process, as there is one OpenTelemetry for the whole process (docs/decisions/0009).
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ class Transcript:
         self._instructions = instructions
         # By identity, since neither has a hash; each is kept, so that no other one gets its id.
         self._messages: dict[int, tuple[Message, str]] = {}
-        self._given: dict[int, tuple[Mapping[str, JSON], str]] = {}
+        self._given: dict[int, tuple[dict[str, JSON], str]] = {}
 
     def system_instructions(self, messages: Sequence[Message]) -> str:
         """`gen_ai.system_instructions`: the system messages that a conversation begins with; empty when there is none."""
@@ -173,7 +173,8 @@ class Transcript:
 
     def arguments(self, arguments: Mapping[str, JSON]) -> str:
         """`gen_ai.tool.call.arguments`: a JSON object."""
-        return self._within(self._total, (self._arguments, arguments, "tool-arguments"))
+        given = arguments if isinstance(arguments, dict) else dict(arguments)
+        return self._within(self._total, (self._arguments, given, "tool-arguments"))
 
     def result(self, result: JSON) -> str:
         """`gen_ai.tool.call.result`: what the model reads, a text as it is and everything else as JSON."""
@@ -228,11 +229,11 @@ class Transcript:
             f'{{"id":{label(call.id)},"type":"function","name":{label(call.name)},"arguments":{arguments}}}'
         )
 
-    def _arguments(self, given: Mapping[str, JSON], limit: int, allow: Allow | None) -> str:
+    def _arguments(self, given: dict[str, JSON], limit: int, allow: Allow | None) -> str:
         """What a tool is given: a part of the message that asks for it, of that message's flat calls, and of the tool's own span."""
         known = self._given.get(id(given))
         if known is None or limit != self._chars:
-            known = given, value(dict(given), limit, allow)
+            known = given, value(given, limit, allow)
             if limit == self._chars:
                 self._given[id(given)] = known
         return known[1]

@@ -43,7 +43,8 @@ from looopy.observe.sending.push import Push, interval
 SERIES = 2_000
 """How many sets of attributes an instrument tells apart; what comes after is one series more, with `otel.metric.overflow`."""
 
-_MANY = 8  # runs that wait for each other, and events of one
+_MANY = 16
+"""What waits at most: entries of runs, each of which has one for its first event and one for its end; and events of one."""
 
 MOST = 2.0**53
 """The greatest amount that is recorded: a float still counts so far, and no sum of a few of these breaks its encoding."""
@@ -203,16 +204,17 @@ class LaterMeter:
         self._meters = meters
         self._unseen: deque[Event | datetime] = deque()
 
-    def on_event(self, event: Event | datetime) -> None:
-        """Let an event be folded in, or the time at which the stream was torn down."""
+    def on_event(self, event: Event) -> None:
+        """Let an event be folded in."""
         unseen = self._unseen
         unseen.append(event)
         if len(unseen) % _MANY == 1:  # else those before take it along
             self._meters.later(self)
 
     def end(self) -> None:
-        """The stream was torn down, now."""
-        self.on_event(datetime.now(UTC))
+        """The stream was torn down, now. On any thread: so it relies on no count, which may be of two events by then."""
+        self._unseen.append(datetime.now(UTC))
+        self._meters.later(self)
 
     def catch_up(self, faults: Faults) -> None:
         """Fold in what there is. One thread at a time."""

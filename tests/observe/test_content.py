@@ -371,3 +371,11 @@ def test_contents_are_compared_by_what_was_asked_for() -> None:
 
     assert used == Content(max_chars=10)
     assert repr(used) == "Content(redact=None, max_chars=10, max_total=262144)"
+
+
+@pytest.mark.parametrize("given", ["text", ["a"], None, 5])
+def test_arguments_that_are_no_object_are_shown_as_they_are(given: Any) -> None:
+    message = Message("assistant", "", tool_calls=(ToolCall("1", "look", given),))
+    (answer,) = json.loads(Content().transcript().output_messages(message))
+    assert answer["parts"] == [{"type": "tool_call", "id": "1", "name": "look", "arguments": given}]
+    assert json.loads(answer["tool_calls"][0]["arguments"]) == given

@@ -17,10 +17,13 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 from looopy import InMemoryStateStore, Run, TaskCanceled, watcher
 from looopy.observe import Instrumentation, instrument, instrumentation
+from looopy.observe.meters import LaterMeter, LightMeters
 from looopy.state import LoopState
 from looopy.testing import calls, says
 from looopy.watcher import Watched
 from observe.each import each_provider
+from observe.kept import RESOURCE
+from observe.kept import Kept as KeptMetrics
 from observe.metered import Metered
 from observe.receiver import Receiver, status
 from observe.watched import SPANS, Keeps, agent, answer, boom, light, sdk
@@ -125,6 +128,21 @@ def test_a_fault_may_be_caught_at_any_step_of_catching_another_one(said) -> None
             return struck
 
     assert at_each_step(act) > 5
+
+
+def test_a_run_that_ends_while_an_event_of_it_is_put_off_is_measured_with_both() -> None:
+    def act(step: int) -> Struck:
+        seen: list[object] = []
+        meters = LightMeters(KeptMetrics(), resource=RESOURCE)
+        meter: Any = SimpleNamespace(on_event=seen.append, end=seen.append)
+        run = LaterMeter(meter, meters)
+        struck = Struck(lambda: run.on_event(cast("Any", "event")), run.end, step)
+        meters.collect()
+        assert len(seen) == 1 + struck.struck
+        meters.shutdown()
+        return struck
+
+    assert at_each_step(act) > 3
 
 
 def test_who_switches_off_does_not_wait_for_another_thread_that_switches_on() -> None:
