@@ -26,9 +26,9 @@ def by_tool(task_id: str, call_id: str) -> Mapping[str, object]:
 
 def inherited(context: Context) -> Attributes:
     """The attributes that all spans of the run have in which this context is; empty where it is in none."""
-    return cast("Attributes", otel.get_value(_INHERITED, context) or {})
+    return cast("Attributes | None", context.get(_INHERITED)) or {}
 
 
 def called_from(context: Context) -> tuple[str, str]:
     """The task in which this context is, and the tool call; each empty where it is in none."""
-    return cast("tuple[str, str]", otel.get_value(_CALLED_FROM, context) or ("", ""))
+    return cast("tuple[str, str] | None", context.get(_CALLED_FROM)) or ("", "")

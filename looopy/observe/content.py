@@ -291,24 +291,23 @@ class Transcript:
 
 def heavy(given: Message | JSON) -> bool:
     """Whether something is too large to be kept whole until it is sent; found out at a price that does not grow with it."""
-    if isinstance(given, Message):
-        content = given.content
-        if isinstance(content, str):
-            if len(content) + len(given.reasoning) > _HEAVY:
-                return True
-        elif any(map(heavy, map(_weighed, content))):
+    if not isinstance(given, Message):
+        return len(given) > _HEAVY if isinstance(given, str) else _nested(given)
+    content = given.content
+    if isinstance(content, str):
+        if len(content) + len(given.reasoning) > _HEAVY:
             return True
-        # Most have no calls, and `any` would cost them as much as all the rest.
-        return bool(given.tool_calls) and any(heavy(call.arguments) for call in given.tool_calls)
-    if isinstance(given, str):
-        return len(given) > _HEAVY
-    if not isinstance(given, dict | list):
-        return False
-    waiting: list[object] = [given]
-    left = _HEAVY
+    elif any(map(heavy, map(_weighed, content))):
+        return True
+    # Most have no calls, and `any` would cost them as much as all the rest.
+    return bool(given.tool_calls) and any(_nested(call.arguments) for call in given.tool_calls)
+
+
+def _nested(given: object) -> bool:
+    waiting, left = [given], _HEAVY
     while waiting and left >= 0:
         each = waiting.pop()
-        if isinstance(each, str | dict | list | tuple):
+        if type(each) not in _FLAT and isinstance(each, str | dict | list | tuple):
             sized = cast("str | dict[str, object] | Sequence[object]", each)
             left -= len(sized)
             if left >= 0 and not isinstance(sized, str):
@@ -318,6 +317,9 @@ def heavy(given: Message | JSON) -> bool:
 
 _HEAVY = 65_536
 """Characters and entries."""
+
+_FLAT = frozenset((int, float, bool, type(None)))
+"""What has no size to speak of, as most arguments of tools."""
 
 
 def _weighed(part: Part) -> JSON:

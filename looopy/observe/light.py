@@ -82,17 +82,17 @@ class LightTracer:
         provider = self.provider
         if not provider.light:
             return self._tracer.start_span(name, context, kind, attributes, start_time=start_time)
-        above = trace.get_current_span(context)
-        parent = above.get_span_context()
-        if type(above) is LightSpan:
+        above = (otel.get_current() if context is None else context).get(_CURRENT)
+        parent = above.get_span_context() if isinstance(above, Span) else None
+        if parent is not None and not parent.is_valid:
+            parent = None
+        if parent is not None and type(above) is LightSpan:
             here = _child_of(parent)
-        elif provider.takes_all and not parent.is_valid:
+        elif parent is None and provider.takes_all:
             here = _context(getrandbits(128) or 1, _BEGUN_HERE, DEFAULT_TRACE_STATE)
         else:
-            trace_id = parent.trace_id if parent.is_valid else getrandbits(128) or 1
-            random = (
-                parent.trace_flags & ~TraceFlags.SAMPLED if parent.is_valid else TraceFlags.RANDOM_TRACE_ID
-            )
+            trace_id = parent.trace_id if parent else getrandbits(128) or 1
+            random = parent.trace_flags & ~TraceFlags.SAMPLED if parent else TraceFlags.RANDOM_TRACE_ID
             found = provider.sampler.should_sample(context, trace_id, name, kind, attributes)
             flags = TraceFlags(random | found.decision.is_sampled())
             here = _context(trace_id, flags, found.trace_state or DEFAULT_TRACE_STATE)
@@ -101,7 +101,7 @@ class LightTracer:
             attributes = cast("Mapping[str, a.Value]", found.attributes)
         span = LightSpan(self, name, here, kind, dict(attributes or {}))
         span.start_time = start_time or span.start_time
-        span.parent = parent if parent.is_valid else None
+        span.parent = parent
         span.around = context
         return span
 
@@ -109,7 +109,7 @@ class LightTracer:
 def _child_of(parent: SpanContext) -> SpanContext:
     """The ids of a span below a light one: the sampler has taken the trace, and those that OpenTelemetry knows take whole traces."""
     trace_id, _, _, flags, state, _ = parent  # its properties are functions in Python
-    return _context(trace_id, flags, state)
+    return _new(SpanContext, (trace_id, getrandbits(64) or 1, False, flags, state, True))
 
 
 def _context(trace_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
@@ -194,7 +194,7 @@ class LightSpan(Span):
         """Begin a span below it."""
         maker = self.maker
         if not maker.provider.light:
-            return tracer.begin(name, self.inside, kind, a.joined(*steady, attributes))
+            return tracer.begin(name, self.inside, kind, (*steady, attributes))
         here = self.context
         span = LightSpan(maker, name, _child_of(here), kind, attributes)
         span.steady = steady
@@ -253,10 +253,11 @@ class LightSpan(Span):
             # that was being worked out when it began; and it is made here, since few spans are read while they are open.
             with self._working or vars(self).setdefault("_working", _Lock()):
                 while said := self.said:
-                    words = said[1 : said[0] + 1]
-                    del said[: len(words) + 1]  # before, since a hook may read the span that it writes on
+                    after = said[0] + 1
+                    _, work_out, *given = said[:after]
+                    del said[:after]  # before, since a hook may read the span that it writes on
                     try:
-                        self.known.update(words[0](*words[1:]))
+                        self.known.update(work_out(*given))
                     except Exception as error:
                         self.maker.provider.faults.caught(_UNSAID, error)
         return self.known

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind
 
-from looopy.observe.attributes import Attributes, Value, joined
+from looopy.observe.attributes import Attributes, Value
 
 Ts = TypeVarTuple("Ts")
 
@@ -41,8 +41,10 @@ class MakesSpans(Protocol):
 class Tracer(MakesSpans, Protocol):
     """A tracer that does not raise."""
 
-    def begin(self, name: str, context: Context, kind: SpanKind, attributes: Attributes) -> Opened:
-        """Begin a span below the one in the context; the attributes are taken as they are, and the mapping is kept."""
+    def begin(
+        self, name: str, context: Context, kind: SpanKind, attributes: tuple[Attributes, ...]
+    ) -> Opened:
+        """Begin a span below the one in the context; the attributes are taken as they are, and the mappings are kept: nobody changes them."""
         ...
 
     def end_span(self, span: Span, end_time: int | None = None) -> None:
@@ -134,7 +136,7 @@ class OpenSpan:
         attributes: Attributes,
     ) -> Opened:
         """Begin a span below it."""
-        return tracer.begin(name, self.inside, kind, joined(*steady, attributes))
+        return tracer.begin(name, self.inside, kind, (*steady, attributes))
 
     def say(self, *words: *tuple[Callable[[*Ts], Attributes], *Ts]) -> None:
         """Say something of it, now."""
@@ -155,5 +157,15 @@ class OpenSpan:
 def within(span: Opened) -> Variables:
     """A copy of the context variables that are now, in which a span is the current one."""
     variables = copy_context()
-    variables.run(otel.attach, span.inside)
+    variables.run(_enter, span.inside)
     return variables
+
+
+def _entrance() -> Callable[[Context], object]:
+    """What lets an OpenTelemetry context be the current one: the variable that `attach` sets is found by setting it, since to ask for it costs three calls each time."""
+    probe, variables = Context(), copy_context()
+    variables.run(otel.attach, probe)
+    return next((variable.set for variable, value in variables.items() if value is probe), otel.attach)
+
+
+_enter = _entrance()

@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import repeat
 from threading import RLock
 from typing import ClassVar
 
@@ -54,6 +56,7 @@ from looopy.state import LoopState
 from looopy.watcher import Caller
 
 _ABANDONED = Failure(type=ABANDONED, message="recording stopped before the run was over")
+_INTERNAL, _CLIENT = SpanKind.INTERNAL, SpanKind.CLIENT  # an enum's members are functions in Python
 _CANCELING = (_ABANDONED.type, TaskCanceled.__name__)
 
 
@@ -134,17 +137,12 @@ class RunSpans:
         if tags := tuple(map(short, state.tags)) or above.get(a.TAGS):
             self._common[a.TAGS] = tags
         model = str(getattr(setup.llm_provider, "model", ""))
-        attributes: a.Attributes = {
-            **self._common,
-            a.OPERATION: "invoke_agent",
-            a.PROVIDER: a.provider_name(model),
-            a.AGENT_ID: agent,
-        }
-        if model:
-            attributes[a.MODEL] = model
         self._heavy = False
         self._root = spans.tracer.begin(
-            f"invoke_agent {agent}", caller.context, SpanKind.INTERNAL, attributes
+            f"invoke_agent {agent}",
+            caller.context,
+            _INTERNAL,
+            (self._common, _agent(agent, model)),
         )
         self._root.keep(by_run(state.task_id, self._common))
         self._task_id = state.task_id
@@ -163,13 +161,13 @@ class RunSpans:
         self._cost: float | None = None
         self._answer: Message | None = None
         here = self._root.context
-        self.trace_id = trace.format_trace_id(here.trace_id) if here.is_valid else caller.trace_id
+        self.trace_id = f"{here.trace_id:032x}" if here.is_valid else caller.trace_id
 
     def plugs(self, setup: Setup) -> Mapping[str, object]:
         """The model and the tools of a setup, so wrapped that each call sees its span as the current one."""
         return {
             "llm_provider": WatchedModel(setup.llm_provider, self),
-            "tool_providers": tuple(WatchedTools(provider, self) for provider in setup.tool_providers),
+            "tool_providers": tuple(map(WatchedTools, setup.tool_providers, repeat(self))),
         }
 
     @property
@@ -237,9 +235,9 @@ class RunSpans:
         self._iteration = self._root.below(
             self._spans.tracer,
             "agent.iteration",
-            SpanKind.INTERNAL,
-            (self._common, _CHAIN),
-            {a.ITERATION: self._iterations},
+            _INTERNAL,
+            (self._common, _chain(self._iterations)),
+            {},
         )
         return self._iteration
 
@@ -267,13 +265,13 @@ class RunSpans:
             attributes[a.PROMPT_VERSION] = request.prompt_version
         self._asked_for = model
         name = f"chat {model}" if model else "chat"
-        chat = self._around.below(self._spans.tracer, name, SpanKind.CLIENT, steady, attributes)
+        chat = self._around.below(self._spans.tracer, name, _CLIENT, steady, attributes)
         self._chat = chat
         if self._shown is not None:
             messages, before = request.messages, self._looked_at
             for message in messages[before if before <= len(messages) else 0 :]:
-                if message is not self._answer:
-                    self._weigh(message)
+                if message is not self._answer and not (before and message.role == "tool"):
+                    self._weigh(message)  # else it was when its event came
             self._looked_at = len(messages)
             chat.say(sayings.request, messages, request.tools, self._shown, self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
@@ -337,16 +335,16 @@ class RunSpans:
         tool = self._around.below(
             self._spans.tracer,
             f"execute_tool {name}",
-            SpanKind.INTERNAL,
-            (self._common, _EXECUTES),
-            {a.TOOL: name},
+            _INTERNAL,
+            (self._common, _executes(name)),
+            {},
         )
         tool.keep(by_tool(self._task_id, event.call_id))
         self._tools[event.call_id] = tool
         tool.say(sayings.tool, event, self._shown, self._offered)
 
     def _end_tool(self, event: ToolComplete) -> None:
-        self._weigh(event.result)
+        self._weigh(event.result if event.error is None else event.error.message)
         if (tool := self._tools.pop(event.call_id, None)) is not None:
             try:
                 self._say_outcome(tool, event)
@@ -417,6 +415,27 @@ class RunSpans:
     """What each kind of event does: looked up, since asking for one type after the other is half the cost."""
 
 
-_CHAIN: a.Attributes = {a.KIND: "chain", a.PHOENIX_KIND: "CHAIN"}
-_EXECUTES: a.Attributes = {a.OPERATION: "execute_tool", a.TOOL_TYPE: "function"}
+# What many spans say in the same words: the same mapping for all of them, which is written once for each batch.
+
+
+@lru_cache(maxsize=256)
+def _agent(name: str, model: str) -> a.Attributes:
+    said: a.Attributes = {
+        a.OPERATION: "invoke_agent",
+        a.PROVIDER: a.provider_name(model),
+        a.AGENT_ID: name,
+    }
+    return said | {a.MODEL: model} if model else said
+
+
+@lru_cache(maxsize=256)
+def _chain(iteration: int) -> a.Attributes:
+    return {a.KIND: "chain", a.PHOENIX_KIND: "CHAIN", a.ITERATION: iteration}
+
+
+@lru_cache(maxsize=256)
+def _executes(tool: str) -> a.Attributes:
+    return {a.OPERATION: "execute_tool", a.TOOL_TYPE: "function", a.TOOL: tool}
+
+
 _CANCELED: a.Attributes = {a.STATUS: "canceled", a.LEVEL: "WARNING"}

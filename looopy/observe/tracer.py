@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Sampler
 from opentelemetry.trace import NonRecordingSpan, Span, SpanKind
 
-from looopy.observe.attributes import Attributes, Value
+from looopy.observe.attributes import Attributes, Value, joined
 from looopy.observe.faults import Faults
 from looopy.observe.light import LightSpan
 from looopy.observe.opened import MakesSpans, Opened, OpenSpan
@@ -89,10 +89,17 @@ class CarefulTracer:
             self._faults.caught("a span could not be begun, and is lost", error, lost=1)
             return NonRecordingSpan(trace.get_current_span(context).get_span_context())
 
-    def begin(self, name: str, context: Context, kind: SpanKind, attributes: Attributes) -> Opened:
+    def begin(
+        self, name: str, context: Context, kind: SpanKind, attributes: tuple[Attributes, ...]
+    ) -> Opened:
         """Begin a span below the one in the context, that more shall be said of."""
-        span = self.start_span(name, context, kind, attributes)
-        return span if isinstance(span, LightSpan) else OpenSpan(self, span, context)
+        all_of_them = joined(*attributes)
+        span = self.start_span(name, context, kind, all_of_them)
+        if not isinstance(span, LightSpan):
+            return OpenSpan(self, span, context)
+        if span.known == all_of_them:  # else a sampler has put in a word
+            span.steady, span.known = attributes, {}
+        return span
 
     def end_span(self, span: Span, end_time: int | None = None) -> None:
         """End a span. Where a processor fails, those that come after it do not get the span."""

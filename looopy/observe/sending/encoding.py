@@ -26,7 +26,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from looopy.observe import attributes as a
-from looopy.observe.sending.protobuf import Blocks, Names, attributes_into, block, pairs, utf8, varint
+from looopy.observe.sending.protobuf import Names, Writer, block, utf8, varint
 
 Rewrite = Callable[[Mapping[str, AttributeValue]], Mapping[str, AttributeValue]]
 
@@ -34,7 +34,12 @@ _Parts: TypeAlias = tuple[tuple[a.Attributes, ...], a.Attributes]
 """What a light span says: in the same words as others, and all the rest."""
 
 
-def _encoded(span: ReadableSpan, rewrite: Rewrite | None, blocks: Blocks) -> bytes:
+_Blocks: TypeAlias = dict[int, bytes]
+"""The steady attributes of the spans of one batch, as they are written: each mapping once, since nobody changes one. By identity: its span
+keeps it as long as the batch is written."""
+
+
+def _encoded(span: ReadableSpan, rewrite: Rewrite | None, blocks: _Blocks) -> bytes:
     """One span, without the tag and the length that a ScopeSpans puts before it.
 
     Args:
@@ -63,24 +68,33 @@ def _encoded(span: ReadableSpan, rewrite: Rewrite | None, blocks: Blocks) -> byt
         out.append(block(b"\x1a", _trace_state(state)))
     if parent is not None:
         out += (b"\x22\x08", parent[1].to_bytes(8, "big"))
-        flags = _flags(parent)
+        if parent[2]:
+            flags = _FROM_AFAR
     times = _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0)
-    out += (_NAMES[span.name], _INTERNAL if kind is SpanKind.INTERNAL else _KINDS[kind], times)
+    out += (_NAMES[span.name], _AS_INTERNAL if kind is _INTERNAL else _KINDS[kind], times)
     for mapping in steady:
-        out.append(blocks.of(mapping))
-    attributes_into(out, b"\x4a", attributes)
-    if dropped := span.dropped_attributes:
-        out += (b"\x50", varint(dropped))
+        key = id(mapping)
+        out.append(blocks.get(key) or blocks.setdefault(key, _OF_SPAN.of(mapping)))
+    _OF_SPAN.into(out, attributes)
     if events := span.events:
         out += map(_event, events)
-    if dropped := span.dropped_events:
-        out += (b"\x60", varint(dropped))
     if links := span.links:
         out += map(_link, links)
-    if dropped := span.dropped_links:
-        out += (b"\x70", varint(dropped))
+    if parts is None:
+        _dropped_into(out, span)
     out += (_NO_STATUS if status is UNSET else _status(status), b"\x85\x01", flags)
     return b"".join(out)
+
+
+def _dropped_into(out: list[bytes], span: ReadableSpan) -> None:
+    """How much of it the SDK has left out; a light span leaves nothing out."""
+    for tag, dropped in (
+        (b"\x50", span.dropped_attributes),
+        (b"\x60", span.dropped_events),
+        (b"\x70", span.dropped_links),
+    ):
+        if dropped:
+            out += (tag, varint(dropped))
 
 
 UNSET = Status()
@@ -89,8 +103,11 @@ UNSET = Status()
 _TIME = Struct("<BQ").pack
 _TIMES = Struct("<BQBQ").pack
 _NAMES = Names(b"\x2a")
+_OF_SPAN, _OF_EVENT, _OF_LINK = Writer(b"\x4a"), Writer(b"\x1a"), Writer(b"\x22")
+_OF_RESOURCE, _OF_SCOPE = Writer(b"\x0a"), Writer(b"\x1a")
 _KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # OTLP counts from 1: 0 is "unspecified"
-_INTERNAL = _KINDS[SpanKind.INTERNAL]  # most are; the hash of an enum's member is a function in Python
+_INTERNAL = SpanKind.INTERNAL  # as most are; both an enum's members and their hash are functions in Python
+_AS_INTERNAL = _KINDS[_INTERNAL]
 
 
 def _copied(attributes: Mapping[str, AttributeValue]) -> Mapping[str, AttributeValue]:
@@ -105,12 +122,9 @@ def _trace_state(state: TraceState) -> bytes:
     return utf8(",".join(f"{key}={value}" for key, value in state.items()))
 
 
-def _flags(context: SpanContext) -> bytes:
-    """Whether the context came from another process: the bits "it is known" and "it did"."""
-    return b"\x00\x03\x00\x00" if context[2] else _FROM_HERE
-
-
+# Whether a context came from another process: the bits "it is known" and "it did".
 _FROM_HERE = b"\x00\x01\x00\x00"
+_FROM_AFAR = b"\x00\x03\x00\x00"
 _NO_STATUS = b"\x7a\x00"
 
 
@@ -123,7 +137,7 @@ def _status(status: Status) -> bytes:
 
 def _event(event: Event) -> bytes:
     out = [_TIME(0x09, event.timestamp), block(b"\x12", utf8(event.name))]
-    attributes_into(out, b"\x1a", event.attributes or {})
+    _OF_EVENT.into(out, event.attributes or {})
     if event.dropped_attributes:
         out += (b"\x20", varint(event.dropped_attributes))
     return block(b"\x5a", b"".join(out))
@@ -132,10 +146,10 @@ def _event(event: Event) -> bytes:
 def _link(link: Link) -> bytes:
     context = link.context
     out = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
-    attributes_into(out, b"\x22", link.attributes or {})
+    _OF_LINK.into(out, link.attributes or {})
     if link.dropped_attributes:
         out += (b"\x28", varint(link.dropped_attributes))
-    out += (b"\x35", _flags(context))
+    out += (b"\x35", _FROM_AFAR if context.is_remote else _FROM_HERE)
     return block(b"\x6a", b"".join(out))
 
 
@@ -180,7 +194,7 @@ def encode(
     groups: _Groups = {}
     # By identity first: the SDK's own hash of a resource prints it as JSON.
     known: dict[tuple[int, int], list[bytes]] = {}
-    blocks = Blocks()
+    blocks: _Blocks = {}
     safe = None if rewrite is None else _guarded(rewrite, encoded.bare)
     for span in spans:
         try:
@@ -210,7 +224,7 @@ def _guarded(rewrite: Rewrite, mishaps: list[Exception]) -> Rewrite:
 
 def _resource(resource: Resource) -> bytes:
     """Fields 1 and 3 of a ResourceSpans."""
-    head = block(b"\x0a", pairs(b"\x0a", resource.attributes))
+    head = block(b"\x0a", _OF_RESOURCE.of(resource.attributes))
     return head + block(b"\x1a", utf8(resource.schema_url)) if resource.schema_url else head
 
 
@@ -219,7 +233,7 @@ def _scope(scope: InstrumentationScope | None) -> bytes:
     if scope is None:
         return b"\x0a\x00"
     name, version = block(b"\x0a", utf8(scope.name)), block(b"\x12", utf8(scope.version or ""))
-    head = block(b"\x0a", name + version + pairs(b"\x1a", scope.attributes or {}))
+    head = block(b"\x0a", name + version + _OF_SCOPE.of(scope.attributes or {}))
     return head + block(b"\x1a", utf8(scope.schema_url)) if scope.schema_url else head
 
 

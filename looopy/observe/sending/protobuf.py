@@ -13,9 +13,9 @@ from typing import Any, cast
 from opentelemetry.util.types import AttributeValue
 
 from looopy.errors import words
-from looopy.observe import attributes as a
 
 _SHORT = 1024  # up to here, lengths and numbers are looked up
+_SMALL, _FEW = 512, 128  # sizes of texts, and names of attributes, up to which the two together are
 _DEPTH = 16  # of nested values: protobuf's readers refuse a message of more than about a hundred levels, and with it the batch
 _INT_64 = range(-(2**63), 2**63)
 _MASK = 2**64 - 1
@@ -66,50 +66,61 @@ class Names(dict[str, bytes]):
         return field
 
 
-def _text_head(size: int) -> bytes:
-    """What comes before a text of this size that is an attribute's value."""
-    length = varint(size)
-    return b"\x12" + varint(1 + len(length) + size) + b"\x0a" + length
-
-
 _KEYS = Names(b"\x0a")
-_TEXT_HEADS = [_text_head(size) for size in range(_SHORT)]
 
 
-def attributes_into(out: list[bytes], tag: bytes, attributes: Mapping[str, AttributeValue]) -> None:
-    """Append each attribute as a KeyValue in the field `tag`. The exporter spends its time here, hence the tables."""
-    for name, value in attributes.items():
-        if type(value) is str:
-            raw = value.encode() if value.isascii() else utf8(value)
-            size = len(raw)
-            content = _TEXT_HEADS[size] if size < _SHORT else _text_head(size)
-            size += len(content)
-        else:
-            raw = b""
-            content = _VALUES.get(type(value), _other)(value)
-            size = len(content)
-        key = _KEYS[name]
-        size += len(key)
-        out += (tag, _VARINTS[size] if size < _SHORT else varint(size), key, content, raw)
+class _Heads(dict[int, bytes]):
+    """What comes before a text that is the value of one name, by the text's size."""
+
+    def __init__(self, tag: bytes, name: str) -> None:
+        super().__init__()
+        self._tag, self._key = tag, _KEYS[name]
+
+    def __missing__(self, size: int) -> bytes:
+        length = varint(size)
+        value = b"\x12" + varint(1 + len(length) + size) + b"\x0a" + length
+        head = self._tag + varint(len(self._key) + len(value) + size) + self._key + value
+        if size < _SMALL:
+            self[size] = head
+        return head
 
 
-class Blocks(dict[int, bytes]):
-    """The steady attributes of the spans of one batch, as they are written: each mapping once, since nobody changes one."""
+class Writer(dict[str, _Heads]):
+    """Writes attributes, each as a KeyValue in one field of a message. The exporter spends its time here, hence the tables.
 
-    def of(self, attributes: a.Attributes) -> bytes:
-        """One mapping's. By identity: its span keeps it as long as the batch is written."""
-        key = id(attributes)
-        written = self.get(key)
-        if written is None:
-            written = self[key] = pairs(b"\x4a", attributes)
-        return written
+    Args:
+        tag: of the field.
+    """
 
+    def __init__(self, tag: bytes) -> None:
+        super().__init__()
+        self._tag = tag
 
-def pairs(tag: bytes, attributes: Mapping[str, AttributeValue]) -> bytes:
-    """The attributes, each as a KeyValue in the field `tag`."""
-    out: list[bytes] = []
-    attributes_into(out, tag, attributes)
-    return b"".join(out)
+    def __missing__(self, name: str) -> _Heads:
+        heads = _Heads(self._tag, name)
+        if len(self) < _FEW:
+            self[name] = heads
+        return heads
+
+    def into(self, out: list[bytes], attributes: Mapping[str, AttributeValue]) -> None:
+        """Append them."""
+        for name, value in attributes.items():
+            if type(value) is str:
+                try:
+                    raw = value.encode()
+                except UnicodeEncodeError:
+                    raw = utf8(value)
+                out += (self[name][len(raw)], raw)
+            else:
+                content, key = _VALUES.get(type(value), _other)(value), _KEYS[name]
+                size = len(key) + len(content)
+                out += (self._tag, _VARINTS[size] if size < _SHORT else varint(size), key, content)
+
+    def of(self, attributes: Mapping[str, AttributeValue]) -> bytes:
+        """They alone."""
+        out: list[bytes] = []
+        self.into(out, attributes)
+        return b"".join(out)
 
 
 def _bool(value: bool) -> bytes:
