@@ -369,14 +369,21 @@ class _Rounds(Generic[S, E]):
         self._turning = False
 
     def _on_next(self, event: E) -> None:
+        # What ends the round meanwhile, who is shown the event, a signal or a finalizer, is heard after it: else the next one knew nothing of it.
+        turning, self._turning = self._turning, True
         try:
-            event = self._prepare(event)
-            self._state = self._advance(self._state, event)
-        except Exception as error:  # noqa: BLE001  else nobody would ever hear of this stream again
-            self.dispose()
-            self._observer.on_error(error)
-        else:
-            self._observer.on_next(event)
+            try:
+                event = self._prepare(event)
+                self._state = self._advance(self._state, event)
+            except Exception as error:  # noqa: BLE001  else nobody would ever hear of this stream again
+                self.dispose()
+                self._observer.on_error(error)
+            else:
+                self._observer.on_next(event)
+        finally:
+            self._turning = turning
+            if self._due and not turning:
+                self.turn()
 
     def _on_completed(self) -> None:
         self._due = True

@@ -15,8 +15,9 @@ import pytest
 import reactivex as rx
 from agents import delete
 
-from looopy import AgentLoop, Fallback, InMemoryStateStore, Message, Retry, Usage
+from looopy import AgentLoop, Fallback, InMemoryStateStore, Message, Retry, TaskCanceled, Usage
 from looopy.events import Event, Failure, LLMResponse, LLMRetry, ToolStart
+from looopy.observe import instrument
 from looopy.observe.logs import FIELDS, MEASURES, RunLog
 from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, stalls, waits
 from observe.watching import Named, left_at, watched
@@ -408,3 +409,36 @@ def test_a_formatter_can_write_each_record_as_json() -> None:
     line = json.dumps({"message": said.records[-1].getMessage(), **said.fields(*FIELDS, *MEASURES)[-1]})
 
     assert json.loads(line)["task_id"] == "t"
+
+
+# ------------------------------------------------------------------------------------------------ who listens takes part
+
+
+@pytest.mark.parametrize("kind", ["llm-response", "tool-complete"])
+async def test_who_cancels_a_run_from_its_log_is_heard_after_the_event_that_was_logged(kind: str) -> None:
+    """The answer was paid for: it is in the state, and every subscriber gets it."""
+    reached = "model call 1 ended" if kind == "llm-response" else "tool 'nap' ended"
+
+    class TooDear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if reached in record.getMessage():
+                run.cancel("too dear")
+
+    alarm = TooDear()
+    with kept(logging.DEBUG), instrument(exporters=(), langfuse=False):
+        logging.getLogger("looopy.run").addHandler(alarm)
+        try:
+            run = clerk(
+                waits(0.001) + calls("nap", seconds=0) + says("Wait.", cost=0.5), says("never"), tools=[nap]
+            ).execute("go")
+            with pytest.raises(TaskCanceled) as ended:
+                async with asyncio.timeout(5):
+                    await run
+        finally:
+            logging.getLogger("looopy.run").removeHandler(alarm)
+    kinds = [event.kind async for event in run.events()]
+    assert kind in kinds
+    assert kinds[-1] == "status-update"
+    assert [event.seq for event in run._log] == list(range(1, len(kinds) + 1))
+    assert ended.value.result is not None
+    assert (ended.value.result.cost, ended.value.result.messages[1].text) == (0.5, "Wait.")
