@@ -111,7 +111,9 @@ def _known(embedder: Embedder, request: EmbedRequest, model: str) -> a.Attribute
 
 def _found(answer: Embeddings) -> a.Attributes:
     """What the answer says."""
-    found: a.Attributes = {a.DIMENSIONS: answer.dimensions, a.ATTEMPTS: answer.attempts}
+    found: a.Attributes = {a.DIMENSIONS: answer.dimensions}
+    if answer.attempts > 1:
+        found[a.ATTEMPTS] = answer.attempts
     if answer.model:
         found[a.RESPONSE_MODEL] = answer.model
     if answer.usage is not None:

@@ -369,8 +369,13 @@ def test_what_is_on_and_off_is_not_said_over_and_over(caplog):
     outages.failed(Failure("warned", "a remark"))
     outages.failed(Failure("warned", "a remark"))
     failed = "OTLP: could not export 1 span to http://localhost: no more for now (said once)"
-    again = "OTLP: exported again to http://localhost, after 1 span was lost"
-    assert [record.getMessage() for record in caplog.records] == [*[failed, again] * 3, "OTLP: a remark"]
+    again = "OTLP: exported again to http://localhost, after "
+    assert [record.getMessage() for record in caplog.records] == [
+        *(failed, f"{again}1 span was lost"),
+        *(failed, f"{again}3 spans were lost"),  # with those of which nothing was said
+        *(failed, f"{again}2 spans were lost"),
+        "OTLP: a remark",
+    ]
 
 
 def test_hope_is_said_once_and_what_becomes_of_it(caplog):
@@ -385,4 +390,22 @@ def test_hope_is_said_once_and_what_becomes_of_it(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "OTLP: could not export 2 spans to http://localhost yet: nobody listens there. Trying again (said once)",
         "OTLP: exported to http://localhost after all",
+    ]
+
+
+def test_what_was_lost_again_without_a_word_is_said_at_the_end(caplog):
+    caplog.set_level(logging.WARNING, "looopy.observe")
+    down = Failure("refused-connection", "nobody listens there.", spans=2, retry=True, unreachable=True)
+    outages = Outages("OTLP", "http://localhost", clock=lambda: 0.0)
+    for _ in range(3):
+        outages.failed(down)
+        assert outages.concern("http://localhost/v1/metrics", unreachable=True)
+        outages.worked()
+        assert not outages.concern("http://localhost/v1/metrics", unreachable=True)
+    outages.over()
+    outages.over()
+    assert [record.getMessage() for record in caplog.records] == [
+        "OTLP: could not export 2 spans to http://localhost: nobody listens there. (said once)",
+        "OTLP: exported again to http://localhost, after 2 spans were lost",
+        "OTLP: 4 spans were lost since, in the same way",
     ]

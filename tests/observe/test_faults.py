@@ -20,7 +20,7 @@ from looopy.observe import OTLPExporter, instrument
 from looopy.providers.transport import HTTP
 from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, says
 from observe.each import each_provider
-from observe.receiver import CLOSES, GARBAGE, HELD, HTML, SECONDS, Receiver, Reply, status, tree
+from observe.receiver import CLOSES, GARBAGE, HELD, HTML, SECONDS, Receiver, Reply, partial, status, tree
 from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, light, sdk
 
 
@@ -427,3 +427,13 @@ async def test_texts_are_embedded_whatever_the_tracer_does(said) -> None:
                 assert len((await embedder.embed(["one", "two"])).vectors) == 2
             assert recording.lost == 1
     assert len(said()) == 2
+
+
+async def test_of_a_batch_that_is_taken_in_part_each_part_is_counted(receiver: Receiver, said) -> None:
+    receiver.script(partial(2, "too old"))
+    exporter = OTLPExporter(receiver.traces_url)
+    with instrument(exporters=[exporter], tracer_provider=light()) as recording:
+        assert await answer() == "5"
+        assert not recording.flush()
+        assert (recording.delivered, recording.lost) == (SPANS - 2, 2)
+    assert len(said()) == 1

@@ -187,3 +187,9 @@ def test_environment_and_release_are_added_where_a_span_does_not_say_its_own() -
     own = {"langfuse.environment": "sdk-experiment", "langfuse.release": "v2"}
     assert account.rewrite(own) is own
     assert ACCOUNT.rewrite(own) is own
+
+
+def test_what_cost_nothing_is_not_priced_by_langfuse() -> None:
+    free = ACCOUNT.rewrite({"gen_ai.usage.cost": 0.0})
+    assert free == {"gen_ai.usage.cost": 0.0, "langfuse.observation.cost_details": '{"total":0}'}
+    assert ACCOUNT.rewrite(priced := {"gen_ai.usage.cost": 0.25}) is priced

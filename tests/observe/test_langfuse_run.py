@@ -188,3 +188,12 @@ def test_the_messages_in_langfuse_are_those_that_it_shows_as_bubbles(server: Lan
     said: list[Any] = json.loads(chats[1].attributes["langfuse.observation.input"])
     assert [message["role"] for message in said] == ["system", "user", "assistant", "tool"]
     assert said[2]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Oslo"}'}
+
+
+@pytest.mark.parametrize("rate", ["0", "1"])
+def test_a_trace_that_langfuse_does_not_get_has_no_address_there(
+    server: LangfuseServer, monkeypatch: pytest.MonkeyPatch, rate: str
+) -> None:
+    monkeypatch.setenv("LANGFUSE_SAMPLE_RATE", rate)
+    result = run("otlp")
+    assert result.trace_url == (f"{server.url}/trace/{result.trace_id}" if rate == "1" else "")

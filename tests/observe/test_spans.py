@@ -606,7 +606,6 @@ invoke_agent clerk [INTERNAL]
               . gen_ai.usage.cost = 0.001
               . gen_ai.usage.input_tokens = 4
               . looopy.embeddings.texts = 2
-              . looopy.llm.attempts = 1
     agent.iteration [INTERNAL]
       . looopy.iteration = 2
         chat gpt-4o-mini [CLIENT]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from looopy.errors import ConfigurationError, redact
+from looopy.observe import attributes as a
 from looopy.observe.langfuse.chat import chat_view
 from looopy.observe.switches import switched_off
 
@@ -25,6 +26,8 @@ CLOUD = "https://cloud.langfuse.com"
 
 _ENVIRONMENT = "langfuse.environment"
 _RELEASE = "langfuse.release"
+_COST = "langfuse.observation.cost_details"
+_FREE = '{"total":0}'  # a `gen_ai.usage.cost` of 0 is no cost to Langfuse: it would reckon one by its list of prices
 _LOW = (1 << 64) - 1
 
 
@@ -140,7 +143,11 @@ class Account:
         seen = chat_view(attributes)
         own = {
             name: value
-            for name, value in ((_ENVIRONMENT, self.environment), (_RELEASE, self.release))
+            for name, value in (
+                (_ENVIRONMENT, self.environment),
+                (_RELEASE, self.release),
+                (_COST, _FREE if attributes.get(a.COST) == 0 else ""),
+            )
             if value and name not in seen
         }
         return {**seen, **own} if own else seen

@@ -229,6 +229,10 @@ class OTLPExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans, count them, and say through logging what hinders it."""
+        return SpanExportResult.SUCCESS if self.send(spans).ok else SpanExportResult.FAILURE
+
+    def send(self, spans: Sequence[ReadableSpan]) -> Delivery:
+        """Do what `export` does, and say how many of them were taken."""
         process = self._process()
 
         def hopes(failure: Failure, spans: int) -> None:
@@ -243,7 +247,7 @@ class OTLPExporter(SpanExporter):
                 process.outages.failed(failure)
             if delivery.ok:
                 process.outages.worked()
-        return SpanExportResult.SUCCESS if delivery.ok else SpanExportResult.FAILURE
+        return delivery
 
     def deliver(self, spans: Sequence[ReadableSpan], *, retry: bool = True) -> Delivery:
         """Send spans and say what came of it, without counting or logging.
@@ -281,6 +285,7 @@ class OTLPExporter(SpanExporter):
         process.stopped.set()
         process.hurried.set()
         with process.lock:
+            process.outages.over()
             if process.transport:
                 process.transport.close()
 

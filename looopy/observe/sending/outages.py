@@ -31,13 +31,13 @@ class Outages:
         self._said: dict[str, float] = {}
         self._lost = 0
         self._announced = self._hopes = False
-        self._unreachable = False
+        self._losing = self._unreachable = False
         _all.add(self)
 
     def concern(self, url: str, *, unreachable: bool) -> bool:
-        """Whether it has been said that the server of this URL takes nothing, or cannot be reached, and not yet that it does again."""
+        """Whether it has been said that the server of this URL takes nothing, or cannot be reached, and it has taken nothing since."""
         return (
-            self._announced
+            self._losing
             and (self._unreachable or not unreachable)
             and urlsplit(self._url).netloc == urlsplit(url).netloc
         )
@@ -57,6 +57,7 @@ class Outages:
     def failed(self, failure: Failure) -> None:
         """Spans are lost, or something about them is worth a word."""
         self._lost += failure.spans
+        self._losing = self._losing or bool(failure.spans)
         self._unreachable = failure.unreachable
         if self._hopes and failure.spans:
             self._hopes, self._announced = False, True
@@ -81,7 +82,15 @@ class Outages:
             _log.warning("%s: exported again to %s, after %s lost", self._name, self._url, _lost(self._lost))
         elif self._hopes:
             _log.warning("%s: exported to %s after all", self._name, self._url)
-        self._lost, self._announced, self._hopes = 0, False, False
+        if self._announced:
+            self._lost = 0
+        self._losing = self._announced = self._hopes = False
+
+    def over(self) -> None:
+        """Nothing more is sent: say what was lost without a word, since its kind had been told of."""
+        if self._lost and not self._announced:
+            _log.warning("%s: %s lost since, in the same way", self._name, _lost(self._lost))
+        self._lost = 0
 
     def _new(self, kind: str) -> bool:
         now = self._clock()
