@@ -200,7 +200,11 @@ class Run(OnLoop[Event], Generic[Out_co]):
         return self
 
     def cancel(self, reason: str = "the caller asked for it") -> None:
-        """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing."""
+        """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing.
+
+        Not from a handler that `signal.signal` has set, which comes in between anywhere: from one of `loop.add_signal_handler`, or by
+        `loop.call_soon_threadsafe(run.cancel)`.
+        """
         reason = redact(reason)
         error = TaskCanceled(f"the run was cancelled: {reason}", reason=reason)
         with self._lock:

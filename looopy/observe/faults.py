@@ -21,7 +21,7 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        self._said: set[tuple[str, type[Exception]]] = set()
+        self._said: set[tuple[str, type[BaseException]]] = set()
         self.forked()
         forget_in_forks(self)
 
@@ -30,7 +30,7 @@ class Faults:
         self.lost = 0
         self._lock = threading.RLock()  # the handler of a signal may come in between, and fail as well
 
-    def caught(self, what: str, error: Exception, *, lost: int = 0) -> None:
+    def caught(self, what: str, error: BaseException, *, lost: int = 0) -> None:
         """An error was caught.
 
         Args:

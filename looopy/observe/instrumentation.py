@@ -10,6 +10,7 @@ import atexit
 import logging
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Literal, Protocol, Self
@@ -251,6 +252,8 @@ class Instrumentation:
         """In a fork's child: the runs under way are the parent's."""
         global _building, _lock
         _building, _lock, self._closing = threading.RLock(), threading.RLock(), threading.RLock()
+        for watch in _under_way:
+            watch.folds = ()
         _under_way.clear()
         if self._drawings is not None:
             self._drawings = _drawings(self.options.content)
@@ -287,7 +290,8 @@ class Instrumentation:
             spans = self._spans.of(setup, state, caller)
             watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
             account = self._pipeline.account
-            url = account.trace_url(spans.trace_id) if account is not None and spans.recorded else ""
+            sent = account is not None and spans.recorded and account.samples(int(spans.trace_id, 16))
+            url = account.trace_url(spans.trace_id) if account is not None and sent else ""
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
@@ -379,7 +383,7 @@ class _Watch:
         for fold in self.folds:
             try:
                 fold.on_event(event)
-            except Exception as error:
+            except (Exception, CancelledError) as error:  # a processor's own: nobody cancels what never waits
                 self.faults.caught("an event could not be recorded", error)
 
     def end(self, why: Exception | None = None) -> None:
@@ -391,7 +395,7 @@ class _Watch:
         for fold in folds:
             try:
                 fold.end()
-            except Exception as error:
+            except (Exception, CancelledError) as error:
                 self.faults.caught("the end of a run could not be recorded", error)
 
 

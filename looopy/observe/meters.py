@@ -97,7 +97,7 @@ class LightMeters:
     def _await_nothing(self) -> None:
         self._waiting: deque[LaterMeter] = deque()
         self._working = threading.RLock()
-        self._begun = False
+        self._at_work = self._begun = False
 
     @property
     def failures(self) -> int:
@@ -137,8 +137,15 @@ class LightMeters:
         if not self._working.acquire(blocking=wait):
             return
         try:
-            while self._waiting:
-                self._waiting.popleft().catch_up(self._faults)
+            if (
+                not self._at_work
+            ):  # else a signal or a finalizer came in between, and who is at it takes along what waits
+                self._at_work = True
+                try:
+                    while self._waiting:
+                        self._waiting.popleft().catch_up(self._faults)
+                finally:
+                    self._at_work = False
         finally:
             self._working.release()
 

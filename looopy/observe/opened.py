@@ -154,10 +154,10 @@ class OpenSpan:
         self._tracer.end_span(self.span, self._over_at)
 
 
-def within(span: Opened) -> Variables:
-    """A copy of the context variables that are now, in which a span is the current one."""
+def within(context: Context) -> Variables:
+    """A copy of the context variables that are now, in which this context of OpenTelemetry is the current one."""
     variables = copy_context()
-    variables.run(_enter, span.inside)
+    variables.run(_enter, context)
     return variables
 
 

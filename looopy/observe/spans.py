@@ -22,7 +22,9 @@ from itertools import repeat
 from threading import RLock
 from typing import ClassVar
 
+from opentelemetry import context as otel
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TraceFlags
 
 from looopy.errors import TaskCanceled
@@ -188,7 +190,7 @@ class RunSpans:
 
     def within(self) -> Variables:
         """A context in which the agent's span is the current one."""
-        return within(self._root)
+        return within(self._root.inside)
 
     # ----------------------------------------------------------------------------------------------------- what events open and close
 
@@ -275,7 +277,7 @@ class RunSpans:
             self._looked_at = len(messages)
             chat.say(sayings.request, messages, request.tools, self._shown, self._spans.legacy)
         self._attempt, self._attempt_began = 1, time.time_ns()
-        return self._under(request, chat), chat, within(chat)
+        return self._under(request, chat), chat, within(chat.inside)
 
     def _under(self, request: LLMRequest, span: Opened) -> LLMRequest:
         """The request as a part of a span, which the proxy will be told of."""
@@ -328,7 +330,10 @@ class RunSpans:
     def tool(self, call: ToolCall) -> tuple[Opened | None, Variables]:
         """A tool is run: its span, and the context to run it in."""
         tool = self._tools.get(call.id)
-        return tool, within(tool) if tool else copy_context()
+        if tool is not None:
+            return tool, within(tool.inside)
+        # Nothing is recorded; but an agent that it calls may be drawn, and shall know who called it.
+        return None, within(Context({**otel.get_current(), **by_tool(self._task_id, call.id)}))
 
     def _begin_tool(self, event: ToolStart) -> None:
         name = tool_name(event.tool_name)

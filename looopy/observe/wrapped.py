@@ -64,5 +64,8 @@ class WatchedTools:
     def call(self, call: ToolCall, context: ToolContext[Any], /) -> Observable[ToolEvent]:
         """Run one of them."""
         tool, within = self._spans.tool(call)
-        events = within.run(self.__wrapped__.call, call, context)
+        events: Any = within.run(self.__wrapped__.call, call, context)
+        given: object = events
+        if not isinstance(given, Observable):
+            return events  # the loop knows what to do with that
         return Within(within, events, tool.given_up if tool else None)

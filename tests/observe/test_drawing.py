@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from agents import delete
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from looopy import AgentLoop, MissingExtra, Run, ToolFailed
 from looopy.observe import Instrumentation, forks, instrument
@@ -62,10 +63,13 @@ def planner(*script: Answer) -> AgentLoop:
     return AgentLoop(agent_id="planner", llm_provider=model, tools=[search, research, compare])
 
 
+@pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF], ids=["recorded", "not recorded"])
 async def test_an_agent_that_a_tool_calls_stands_beneath_that_tool(
-    console: Instrumentation, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sampler: Sampler
 ) -> None:
-    await planner(calls("search", word="x") + calls("research", question="x?")).execute("Hi")
+    monkeypatch.setenv("COLUMNS", "100")
+    with instrument(console=True, exporters=(), tracer_provider=light(sampler)):
+        await planner(calls("search", word="x") + calls("research", question="x?")).execute("Hi")
 
     assert trees(capsys) == [
         [

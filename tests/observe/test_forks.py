@@ -12,7 +12,8 @@ import threading
 import pytest
 
 from looopy.observe import forks, instrument
-from observe.watched import SPANS, Keeps, answer, sdk
+from looopy.testing import calls, says
+from observe.watched import SPANS, Keeps, agent, answer, light, sdk
 
 
 class Thing:
@@ -114,3 +115,18 @@ def test_a_program_without_multiprocessing_needs_none(monkeypatch: pytest.Monkey
 
     assert thing.told == []
     assert "multiprocessing.util" not in sys.modules
+
+
+async def test_a_run_that_goes_on_in_a_forks_child_is_recorded_by_the_parent_alone() -> None:
+    keeps = Keeps()
+    with instrument(exporters=[keeps], tracer_provider=light()) as recording:
+
+        async def splits() -> str:
+            """Go on as the child of a fork would."""
+            forks._forked()
+            return "5"
+
+        script = calls("splits"), says("5")
+        assert await answer(agent(*script, tools=[splits])) == "5"
+        assert recording.flush()
+    assert keeps.names == []

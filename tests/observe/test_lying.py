@@ -6,17 +6,20 @@ import asyncio
 import threading
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from looopy import ModelRejected, Retry, Run, TaskCanceled, watcher
+from looopy.events import ToolComplete
+from looopy.messages import ToolCall
 from looopy.observe import instrument
 from looopy.observe.content import Content
-from looopy.ports import Embeddings, EmbedRequest
+from looopy.ports import Embeddings, EmbedRequest, ToolDefinition
 from looopy.testing import ScriptedModel, calls, fails, says
 from observe.each import each_provider
 from observe.watched import SPANS, Keeps, agent, answer, boom, sdk
@@ -370,3 +373,32 @@ async def test_embedding_that_is_given_up_from_elsewhere_ends_its_span_without_a
         embedding.close()
     assert keeps.names == ["embeddings e"]
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("name", ["invoke_agent clerk", "chat scripted-model", "execute_tool add"])
+async def test_a_processor_that_says_it_was_cancelled_ends_no_run(said, name: str) -> None:
+    class Cancelled(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if span.name == name:
+                raise asyncio.CancelledError
+
+    provider = sdk()
+    provider.add_span_processor(Cancelled())
+    with instrument(exporters=(), tracer_provider=provider):
+        assert await answer() == "5"
+    assert len(said()) == 1
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_tools_that_are_a_future_work_watched_as_they_do_unwatched(recorded: bool) -> None:
+    class Futures:
+        def tools(self, state: Any) -> list[ToolDefinition]:
+            return [ToolDefinition(name="add")]
+
+        def call(self, call: ToolCall, context: Any) -> Any:
+            return asyncio.ensure_future(asyncio.sleep(0, ToolComplete(result="5")))
+
+    with instrument(exporters=(), tracer_provider=sdk()) if recorded else nullcontext():
+        clerk = agent(tools=[], tool_providers=[Futures()])
+        result = await clerk.execute("2 + 3?")
+    assert [message.text for message in result.messages if message.role == "tool"] == ["5"]

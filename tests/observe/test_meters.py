@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDa
 from looopy import AgentLoop, Retry, Usage
 from looopy.events import Event
 from looopy.observe.meters import SERIES, LaterMeter, LightMeters
-from looopy.observe.metrics import Instruments, Meter
+from looopy.observe.metrics import Instruments, Meter, RunMeter
 from looopy.testing import Answer, ScriptedModel, calls, cuts, fails, run_virtual, says, stalls, waits
 from observe.kept import PREFERENCE, RESOURCE, SECONDS, Kept, plain
 from observe.watched import boom
@@ -266,3 +266,29 @@ def test_what_cannot_be_recorded_is_left_out_and_said_once(caplog: pytest.LogCap
     (text,) = caplog.messages
     assert text.startswith("metrics: something could not be recorded: boom, at watched.py:")
     assert light.collect().resource_metrics[0].scope_metrics[0].metrics[0].data.data_points[0].value == 6
+
+
+async def test_who_comes_in_between_while_events_are_measured_leaves_the_order_as_it_is(both: Both) -> None:
+    """A signal or a finalizer, on the thread that is at it: here what makes a reading, in the middle of a fold."""
+    runs: list[LaterMeter] = []
+
+    class Interrupted(RunMeter):
+        __slots__ = ()
+
+        def on_event(self, event: Event) -> None:
+            both.light.collect()
+            super().on_event(event)
+
+    instruments = Instruments(both.light)
+    for _ in range(3):
+        meter = instruments.run(agent="clerk", provider="litellm")
+        meter.__class__ = Interrupted
+        runs.append(run := LaterMeter(meter, both.light))
+        agent = AgentLoop(agent_id="clerk", llm_provider=ScriptedModel(says("Hi")))
+        await watched(agent.execute("go"), run.on_event)
+        run.end()
+    data = both.light.collect()
+    assert data is not None
+    points = {m.name: m.data.data_points for m in data.resource_metrics[0].scope_metrics[0].metrics}
+    assert [point.count for point in points["gen_ai.invoke_agent.duration"]] == [3]
+    assert [point.value for point in points["looopy.runs.active"]] == [0]

@@ -356,3 +356,16 @@ def test_dates_without_a_zone_are_taken_as_utc() -> None:
 
 def depth(root: Span) -> int:
     return 1 + max((depth(child) for child in root.children), default=0)
+
+
+def test_the_first_piece_of_a_retried_call_came_when_it_did_also_where_the_pieces_are_not_recorded() -> None:
+    """What a response says of it counts from the request that was answered."""
+    recorded = Recorded().at(0, Task(prompt=None)).at(1, LLMCall(iteration=1, model="m"))
+    recorded.at(3, retry(TOO_SLOW)).at(6, answer(model="m", seconds=2.0, first_token=0.5)).at(
+        7, status("completed")
+    )
+
+    (root,) = spans_of(recorded.events)
+
+    (chat,) = (each for each in root.walk() if each.kind == "chat")
+    assert (chat.start, chat.first_token, chat.end) == (1, 3.5, 6)

@@ -261,7 +261,9 @@ class _Stream:
         chat.usage = event.usage if _possible(event.usage) else None
         chat.cost = None if event.cost is None else _plausible(event.cost)
         if chat.first_token is None and event.first_token is not None:
-            chat.first_token = _plausible(event.first_token)
+            # Both are counted from the request that was answered: it may not have been the first.
+            asked = max(chat.start, at - _plausible(event.seconds))
+            chat.first_token = asked - chat.start + _plausible(event.first_token)
         if event.finish_reason != "interrupted":  # else the final status says why
             chat.close(at, "ok")
             self.chat = None
