@@ -19,7 +19,7 @@ from looopy.events import Event, Failure, InputRequired, LLMCall, Task, ToolComp
 from looopy.observe.pictures.bars import ASCII, UNICODE, Axis
 from looopy.observe.pictures.figures import dollars, duration, harmless, percent, shortly
 from looopy.observe.pictures.picture import Picture
-from looopy.observe.pictures.timeline import timeline
+from looopy.observe.pictures.timeline import Origin, timeline
 from looopy.testing import ScriptedModel, calls, run_virtual, says, stalls
 from observe.recorded import Recorded, answer, crawl, research, retry, status
 from observe.test_timeline import any_event, crowded
@@ -105,7 +105,7 @@ def test_at_40_columns_the_bars_give_way_to_the_names() -> None:
     assert (
         drawn(research(), 40)
         == """\
-✔ planner, completed, 15.0 s, task task-
+✔ planner, completed, 15.0 s, task task…
                         0           time
 invoke_agent planner    ━━━━━━━━  15.0 s
 ├─ agent.iteration 1    ────       8.2 s
@@ -488,3 +488,20 @@ def test_run_trace_takes_an_open_file_and_says_how() -> None:
     assert str(caught.value) == (
         "run.trace('out.txt'): it takes an open file: with open('out.txt', 'w') as file: run.trace(file)"
     )
+
+
+def test_a_head_that_has_no_room_is_cut_with_a_mark_and_the_name_first() -> None:
+    recorded = Recorded().at(0, Task(agent_id="a-very-long-name-of-an-agent")).at(0.5, status("completed"))
+    origins = {"task-1": Origin(agent="a", trace_id="2fa15caf10740c5869f831a3da712345")}
+
+    def head(width: int) -> str:
+        file = Encoded("utf-8")
+        picture = Picture(timeline(recorded.events, origins=origins))
+        Console(file=file, width=width, color_system=None).print(picture)
+        return file.getvalue().splitlines()[0].rstrip()
+
+    assert head(90) == (
+        "✔ a-very-long-name-of-an-agent, completed, 500 ms, trace 2fa15caf10740c5869f831a3da712345"
+    )
+    assert head(70) == "✔ a-very-l…, completed, 500 ms, trace 2fa15caf10740c5869f831a3da712345"
+    assert head(50) == "✔ a-very-…, completed, 500 ms, trace 2fa15caf1074…"

@@ -148,13 +148,16 @@ class _Layout:
     def heading(self, span: Span) -> Text:
         """Who it was, how it ended and when, how long it took, and what to search for."""
         words = [
-            span.name.removeprefix("invoke_agent").strip(),
             "resumed" if span.resumed else "",
             _WORDS[span.status],
             duration(span.seconds),
             f"trace {span.trace_id}" if span.trace_id else span.task_id and f"task {span.task_id}",
         ]
-        said = harmless(", ".join(filter(None, words)), self.signs.encoding)
+        rest = harmless(", ".join(filter(None, words)), self.signs.encoding)
+        room = max(8, self.width - 4 - cell_len(rest))  # a long name makes way for what came of it
+        name = harmless(span.name.removeprefix("invoke_agent").strip(), self.signs.encoding)
+        said = ", ".join(filter(None, (_shortened(name, room, self.signs), rest)))
+        said = _shortened(said, max(1, self.width - 2), self.signs)
         date = _date(span.start)
         if date and cell_len(said) + len(date) + 4 <= self.width:
             said = f"{said}, {date}"
@@ -239,9 +242,14 @@ def _begun(text: str, room: int) -> str:
 
 def _fitted(text: str, room: int, signs: Signs) -> str:
     """Text in exactly so many columns."""
-    if cell_len(text) > room:
-        text = set_cell_size(text, max(0, room - len(signs.cut))) + signs.cut
-    return set_cell_size(text, max(0, room))
+    return set_cell_size(_shortened(text, room, signs), max(0, room))
+
+
+def _shortened(text: str, room: int, signs: Signs) -> str:
+    """Text that is cut, with a mark, where it has more than so many columns."""
+    if cell_len(text) <= room:
+        return text
+    return set_cell_size(text, max(0, room - len(signs.cut))) + signs.cut
 
 
 def _date(moment: float) -> str:
