@@ -20,6 +20,7 @@ from looopy.observe.switches import (
     destinations,
     disabled,
     draws,
+    missing,
     sends_metrics,
     sends_traces,
     why_off,
@@ -54,6 +55,8 @@ def examine_tracing() -> Iterator[Finding]:
         found.append(
             _finding("good", "each run is drawn in the terminal when it is over (from OTEL_TRACES_EXPORTER)")
         )
+    if (sends_traces() or account) and all(each.verdict != "broken" for each in found):
+        found += (_finding("note", each) for each in missing())
     yield from found or [_finding("note", f"{why_off()}; {_SENDS}")]
 
 

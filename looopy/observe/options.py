@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, cast
@@ -12,11 +11,10 @@ from opentelemetry.trace import TracerProvider
 
 from looopy.errors import ConfigurationError, words
 from looopy.observe.content import Content, Redaction
+from looopy.observe.switches import captures_content
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
-
-_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +51,8 @@ class Options:
             if not fits(given):
                 raise ConfigurationError(f"instrument({argument}={given!r}): {rule}", argument=argument)
         content = Content(redact=self.redact, max_chars=self.max_content_chars)
-        object.__setattr__(self, "content", content if _wanted(self.capture_content) else None)
+        captured = captures_content() if self.capture_content is None else self.capture_content
+        object.__setattr__(self, "content", content if captured else None)
 
 
 def misread(error: ValueError) -> ConfigurationError:
@@ -61,14 +60,6 @@ def misread(error: ValueError) -> ConfigurationError:
     return ConfigurationError(
         f"instrument(): OpenTelemetry cannot be set up as its variables say: {words(error)}; change the variable, or unset it"
     )
-
-
-def _wanted(capture_content: bool | None) -> bool:
-    """Whether content is captured: what was said, or else the variable."""
-    if capture_content is not None:
-        return capture_content
-    # OpenTelemetry's own packages know span_only, event_only and span_and_event too.
-    return os.environ.get(_CAPTURE, "").strip().lower() in ("true", "1", "span_only", "span_and_event")
 
 
 def _is_text(given: object) -> bool:

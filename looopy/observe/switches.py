@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 WHERE_TO = (
     "set OTEL_EXPORTER_OTLP_ENDPOINT (a collector's is http://localhost:4318), or LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY and, unless it "
@@ -13,6 +14,8 @@ WHERE_TO = (
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _KEYS = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY")
 _TRACES = "OTEL_TRACES_EXPORTER"
+_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_SAMPLER, _RATE = "OTEL_TRACES_SAMPLER", "LANGFUSE_SAMPLE_RATE"
 
 
 def disabled() -> bool:
@@ -43,6 +46,22 @@ def sends_to_langfuse() -> str:
 def draws() -> bool:
     """Whether the environment wants runs to be drawn in the terminal."""
     return not disabled() and "console" in _chosen(_TRACES)
+
+
+def captures_content() -> bool:
+    """Whether the environment wants prompts, answers, arguments and results to be recorded."""
+    # OpenTelemetry's own packages know span_only, event_only and span_and_event too.
+    return _variable(_CAPTURE).lower() in ("true", "1", "span_only", "span_and_event")
+
+
+def missing() -> Iterator[str]:
+    """What will not be seen of a run, though traces arrive, and the mend."""
+    if (sampler := _variable(_SAMPLER)).lower().removeprefix("parentbased_") == "always_off":
+        yield f"no run is recorded, with {_SAMPLER}={sampler}: unset that"
+    if sends_to_langfuse() and (rate := _variable(_RATE)) and rate.strip("0.") == "":
+        yield f"no run goes to Langfuse, with {_RATE}={rate}: unset that"
+    if not captures_content():
+        yield f"messages, arguments and results are not recorded: set {_CAPTURE}=true, or pass capture_content=True"
 
 
 def destinations() -> tuple[str, ...]:

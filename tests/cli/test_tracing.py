@@ -29,6 +29,7 @@ def set_to(monkeypatch: pytest.MonkeyPatch):
     for name in os.environ:
         if name.startswith(("OTEL_", "LANGFUSE_", "LITELLM_", "OPENAI_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
 
     def set_to(**variables: str) -> None:
         for name, value in variables.items():
@@ -94,6 +95,30 @@ def test_a_test_trace_arrives_and_metrics_are_taken(set_to, receiver: Receiver) 
     ]
     assert [span.name for span in receiver.spans] == ["looopy.doctor"]
     assert [request.path for request in receiver.requests] == ["/v1/traces", "/v1/metrics"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": ""},
+            (
+                "messages, arguments and results are not recorded: set OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT=true, "
+                "or pass capture_content=True"
+            ),
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "parentbased_always_off"},
+            "no run is recorded, with OTEL_TRACES_SAMPLER=parentbased_always_off: unset that",
+        ),
+    ],
+)
+def test_what_will_not_be_seen_of_runs_though_traces_arrive_is_noted(
+    set_to, receiver: Receiver, variables: dict[str, str], said: str
+) -> None:
+    set_to(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=receiver.traces_url, **variables)
+
+    assert found()[1:] == [f"– {said}"]
 
 
 def test_the_variable_for_traces_alone_is_named_and_no_metrics_are_tried(set_to, receiver: Receiver) -> None:
@@ -194,6 +219,11 @@ def test_a_test_trace_to_langfuse_can_be_looked_at(langfuse: LangfuseServer) -> 
         "✔ Langfuse: a test trace arrived at http://127.0.0.1:… (from LANGFUSE_BASE_URL); look at it: http://127.0.0.1:…/trace/…; "
         "runs go there by the package langfuse 5"
     )
+
+
+def test_that_langfuse_gets_no_run_is_noted(langfuse: LangfuseServer, set_to) -> None:
+    set_to(LANGFUSE_SAMPLE_RATE="0.0")
+    assert found()[1:] == ["– no run goes to Langfuse, with LANGFUSE_SAMPLE_RATE=0.0: unset that"]
 
 
 def test_the_page_that_is_named_is_that_of_the_test_trace(langfuse: LangfuseServer) -> None:
