@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import reactivex as rx
 from agents import add, garbage_of
 from reactivex import Observable
 from reactivex import operators as ops
 from reactivex.scheduler import CurrentThreadScheduler
 
-from looopy import AgentLoop, LLMRequest, Run, RunResult, Usage
+from looopy import AgentLoop, LLMRequest, Message, Run, RunResult, Usage
 from looopy.errors import LooopyError, NotResumable, TaskCanceled, WrongThread
 from looopy.events import ContentDelta, Event, LLMEvent, LLMResponse, StatusUpdate
 from looopy.reactive import from_aiter
@@ -124,6 +125,30 @@ async def test_an_event_caused_inside_a_handler_never_overtakes_the_one_being_ha
     run.subscribe(lambda event: second.append(event.kind))
 
     assert second == ["task", "status-update", "llm-call", "content-delta", "llm-response", "status-update"]
+
+
+async def test_a_piece_that_a_handler_has_the_model_say_comes_after_the_one_being_handled() -> None:
+    said: rx.Subject[LLMEvent] = rx.Subject()
+
+    class Model:
+        def call(self, request: LLMRequest) -> rx.Observable[LLMEvent]:
+            return said
+
+    run = AgentLoop(llm_provider=Model()).execute("Hi")
+    second: list[str] = []
+
+    def answering(event: Event) -> None:
+        if isinstance(event, ContentDelta) and event.delta == "one":
+            said.on_next(ContentDelta(delta="two"))
+
+    run.subscribe(answering)
+    run.subscribe(lambda event: second.append(event.delta) if isinstance(event, ContentDelta) else None)
+    said.on_next(ContentDelta(delta="one"))
+    said.on_next(LLMResponse(message=Message.assistant("one two")))
+    said.on_completed()
+
+    assert (await run).output == "one two"
+    assert second == ["one", "two"]
 
 
 async def test_take_leaves_the_run_and_so_ends_it() -> None:

@@ -84,14 +84,17 @@ async def test_whose_texts_are_embedded_is_on_the_span() -> None:
             spans.extend(dict(span.attributes or {}) for span in given)
             return super().export(given)
 
-    asked = embeds({"input": ["a"], "model": "e"}, [1.0])
+    one, other = (embeds({"input": [text], "model": "e"}, [1.0]) for text in "ab")
+    server = ScriptedServer(one, one, other)
     embedder = LiteLLMEmbedder(
-        "http://p:4000", "e", api_key=None, transport=HTTP(ScriptedServer(asked).transport())
+        "http://p:4000", "e", api_key=None, batch_texts=1, transport=HTTP(server.transport())
     )
     with instrument(exporters=[All()], tracer_provider=sdk()) as recording:
         await embedder.embed(EmbedRequest(["a"], session_id="s", user_id="ada", tags=("t",)))
+        await embedder.embed(EmbedRequest(["a", "b"]))
         assert recording.flush()
-    (about,) = spans
+    about, both = spans
+    assert [each.get("looopy.llm.attempts") for each in (about, both)] == [None, 2]
     assert (about["session.id"], about["user.id"], about["langfuse.trace.tags"]) == ("s", "ada", ("t",))
 
 

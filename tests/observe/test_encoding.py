@@ -301,3 +301,11 @@ def test_many_spans_are_split_into_requests_of_a_size_that_servers_take():
     assert names == [["a", "b"], ["c"], ["d"], ["e"]]
     assert [request.spans for request in encoded.requests] == [2, 1, 1, 1]
     assert encode([]).requests == []
+
+
+def test_names_that_somebody_makes_up_are_written_like_those_that_everybody_has():
+    for number in range(300):
+        made_up = ReadableSpan(
+            name="a", context=SpanContext(1, 2, is_remote=False), attributes={f"name.{number}": "value"}
+        )
+        assert decoded(body(made_up)) == decoded(encode_spans([made_up]).SerializeToString())

@@ -18,6 +18,7 @@ import reactivex as rx
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode
 
 from looopy import Limits, Message
@@ -437,3 +438,30 @@ async def test_who_says_that_all_is_well_has_the_last_word(provider) -> None:
 
     span = await written(provider(), write)
     assert (span.status.status_code, span.status.description) == (StatusCode.OK, None)
+
+
+# ------------------------------------------------------------------------------------------------------------ beginning
+@each_provider
+async def test_below_a_span_that_is_none_a_trace_begins(provider) -> None:
+    spans = InMemorySpanExporter()
+    with instrument(exporters=[spans], tracer_provider=provider()), trace.use_span(trace.INVALID_SPAN):
+        assert await answer() == "5"
+    assert [span.parent for span in spans.get_finished_spans()].count(None) == 1
+
+
+async def test_what_a_sampler_says_of_a_trace_stands_on_its_root() -> None:
+    class Says(Sampler):
+        def should_sample(
+            self, parent_context: Any, trace_id: Any, name: Any, *rest: Any, **more: Any
+        ) -> Any:
+            attributes = {**rest[1], "why": "chosen"}
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
+
+        def get_description(self) -> str:
+            return "says"
+
+    spans = InMemorySpanExporter()
+    with instrument(exporters=[spans], tracer_provider=light(Says())):
+        assert await answer() == "5"
+    *_, root = spans.get_finished_spans()
+    assert (root.attributes["why"], root.attributes["gen_ai.agent.name"]) == ("chosen", "clerk")
