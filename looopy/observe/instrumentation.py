@@ -101,8 +101,8 @@ def instrument(
         langfuse: False: not to Langfuse, whatever the environment says; True: it is an error if the environment does not say where. Spans go there
             by the `langfuse` package where it is installed, else by OTLP; "package" and "otlp" choose.
         service_name: OTEL_SERVICE_NAME, else "looopy".
-        environment: `deployment.environment.name`; left out, LANGFUSE_TRACING_ENVIRONMENT.
-        release: of your program; left out, LANGFUSE_RELEASE.
+        environment: `deployment.environment.name`; left out, Langfuse alone is told one: LANGFUSE_TRACING_ENVIRONMENT.
+        release: `service.version`, of your program; left out, Langfuse alone is told one: LANGFUSE_RELEASE.
         sample_rate: the share of traces that are recorded, 0 to 1; left out, OTEL_TRACES_SAMPLER, and else all.
         tracer_provider: your own; left out, the global one if there is one, and else, if spans go anywhere, one that is made here and becomes
             the global one.
@@ -253,7 +253,7 @@ class Instrumentation:
         global _building, _lock
         _building, _lock, self._closing = threading.RLock(), threading.RLock(), threading.RLock()
         for watch in _under_way:
-            watch.folds = ()
+            watch.folds = ()  # one that goes on here as well would be told twice
         _under_way.clear()
         if self._drawings is not None:
             self._drawings = _drawings(self.options.content)
@@ -290,8 +290,9 @@ class Instrumentation:
             spans = self._spans.of(setup, state, caller)
             watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
             account = self._pipeline.account
-            sent = account is not None and spans.recorded and account.samples(int(spans.trace_id, 16))
-            url = account.trace_url(spans.trace_id) if account is not None and sent else ""
+            url = ""
+            if account is not None and spans.recorded and account.samples(int(spans.trace_id, 16)):
+                url = account.trace_url(spans.trace_id)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:

@@ -109,7 +109,7 @@ class LightTracer:
 def _child_of(parent: SpanContext) -> SpanContext:
     """The ids of a span below a light one: the sampler has taken the trace, and those that OpenTelemetry knows take whole traces."""
     trace_id, _, _, flags, state, _ = parent  # its properties are functions in Python
-    return _new(SpanContext, (trace_id, getrandbits(64) or 1, False, flags, state, True))
+    return _context(trace_id, flags, state)
 
 
 def _context(trace_id: int, flags: TraceFlags, state: TraceState) -> SpanContext:
