@@ -13,6 +13,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 from weakref import WeakSet
 
@@ -30,14 +31,14 @@ from looopy.observe.faults import Faults
 from looopy.observe.forks import end_with_fork, end_with_process, forget_in_forks
 from looopy.observe.logs import RunLog, heard
 from looopy.observe.meters import LaterMeter, LightMeters
-from looopy.observe.metrics import Instruments
+from looopy.observe.metrics import Instruments, RunMeter
 from looopy.observe.options import Options
 from looopy.observe.pictures.timeline import Origin
 from looopy.observe.pipeline import Pipeline
 from looopy.observe.sending.destinations import bounded
 from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
-from looopy.ports import Embedder, Embeddings, EmbedRequest
+from looopy.ports import Embedder, Embeddings, EmbedRequest, LLMProvider
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -322,12 +323,9 @@ class Instrumentation:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
-            model = str(getattr(setup.llm_provider, "model", ""))
-            address, port = attributes.server(setup.llm_provider)
-            provider = attributes.provider_name(model)
-            meter = self._instruments.run(agent=state.agent_id, provider=provider, address=address, port=port)
+            meter = partial(_meter, self._instruments, state.agent_id, setup.llm_provider)
             meters = self._pipeline.meter_provider
-            folds.append(LaterMeter(meter, meters) if isinstance(meters, LightMeters) else meter)
+            folds.append(LaterMeter(meter, meters) if isinstance(meters, LightMeters) else meter())
         if heard():
             folds.append(RunLog(agent=state.agent_id, trace_id=spans.trace_id, span_id=spans.span_id))
         if self._drawings is not None:
@@ -341,6 +339,12 @@ class Instrumentation:
             )
             folds.append(self._drawings.of(state.task_id, origin))
         return folds
+
+
+def _meter(instruments: Instruments, agent: str, provider: LLMProvider) -> RunMeter:
+    address, port = attributes.server(provider)
+    name = attributes.provider_name(str(getattr(provider, "model", "")))
+    return instruments.run(agent=agent, provider=name, address=address, port=port)
 
 
 def _drawings(content: Content | None) -> Drawings:

@@ -131,8 +131,7 @@ class LightSpan(Span):
         around: a context in which the span above it is the current one, or one as good; None for the one that is current.
         steady: what is said of it and of others in the same words: mappings that nobody changes.
         known: what else was worked out of what was said of it.
-        said: what was not: each time how many come next, a function, and what it is called with. Flat, since each object that waits to be sent is
-            one more for the garbage collector.
+        said: what was not: each time a function, and what it is called with.
     """
 
     events: Sequence[Event] = ()
@@ -163,7 +162,7 @@ class LightSpan(Span):
         self.kind = kind
         self.start_time = time.time_ns()
         self.known = attributes
-        self.said: list[Any] = []
+        self.said: list[tuple[Any, ...]] = []
 
     # ------------------------------------------------------------------------------------------------- as its run sees it
 
@@ -211,7 +210,7 @@ class LightSpan(Span):
         if self._at_once:
             self.set_attributes(words[0](*words[1:]))
         else:
-            self.said += (len(words), *words)  # at once, whoever reads it meanwhile
+            self.said.append(words)
 
     def say_at_once(self) -> None:
         """Work out what is said of it, and of those below it, from now on as it is said."""
@@ -253,11 +252,11 @@ class LightSpan(Span):
             # that was being worked out when it began; and it is made here, since few spans are read while they are open.
             with self._working or vars(self).setdefault("_working", _Lock()):
                 while said := self.said:
-                    after = said[0] + 1
-                    _, work_out, *given = said[:after]
-                    del said[:after]  # before, since a hook may read the span that it writes on
+                    words = said.pop(
+                        0
+                    )  # before it is worked out, since a hook may read the span that it writes on
                     try:
-                        self.known.update(work_out(*given))
+                        self.known.update(words[0](*words[1:]))
                     except Exception as error:
                         self.maker.provider.faults.caught(_UNSAID, error)
         return self.known
@@ -292,7 +291,7 @@ class LightSpan(Span):
         """Write attributes, after what was said before them."""
         if self.end_time is None:
             self._overwritten = True  # it may be
-            self.said += (2, dict, attributes)
+            self.said.append((dict, attributes))
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Write one attribute."""

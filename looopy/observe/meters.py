@@ -1,7 +1,7 @@
 """Metrics at a tenth of the SDK's price: a meter for the instruments of `metrics.py`, and nothing more general.
 
-What is recorded is added up here, under one short lock for each instrument; at an interval it is put into the SDK's public data classes, which
-any of its exporters takes. `push.py` does the sending. Views, exemplars, exponential histograms and observable instruments are the SDK's: who
+The events of a run are kept until it is over, and folded with those of others; at an interval what they come to is put into the SDK's public data
+classes, which any of its exporters takes. `push.py` does the sending. Views, exemplars, exponential histograms and observable instruments are the SDK's: who
 wants them gives `Instruments` a `MeterProvider`.
 """
 
@@ -11,13 +11,13 @@ import logging
 import os
 import threading
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from math import inf
-from typing import Generic, Protocol, TypeVar
 from weakref import WeakSet
 
 from opentelemetry.sdk.metrics.export import (
@@ -43,8 +43,11 @@ from looopy.observe.sending.push import Push, interval
 SERIES = 2_000
 """How many sets of attributes an instrument tells apart; what comes after is one series more, with `otel.metric.overflow`."""
 
-_MANY = 16
-"""What waits at most: entries of runs, each of which has one for its first event and one for its end; and events of one."""
+_MANY = 8
+"""Runs that are over, and wait at most to be folded: so much code is warm then that the next costs a third."""
+
+_NOTED = 512
+"""Runs after which what is noted is added up, though nobody has asked for it yet."""
 
 MOST = 2.0**53
 """The greatest amount that is recorded: a float still counts so far, and no sum of a few of these breaks its encoding."""
@@ -95,9 +98,11 @@ class LightMeters:
         _alive.add(self)
 
     def _await_nothing(self) -> None:
-        self._waiting: deque[LaterMeter] = deque()
+        self._under_way: set[LaterMeter] = set()
+        self._over: deque[LaterMeter] = deque()
+        self._unsummed = 0
         self._working = threading.RLock()
-        self._at_work = self._begun = False
+        self._taken = False
 
     @property
     def failures(self) -> int:
@@ -120,41 +125,63 @@ class LightMeters:
     def create_up_down_counter(self, name: str, unit: str, description: str) -> LightCounter:
         """The counter of this name, which rises and falls; always cumulative."""
         made = LightCounter(name, unit, description, self._push.begin, delta=False)
-        made.least = -MOST
+        made.lowest = -MOST
         return self._counters.setdefault(name, made)
 
-    def later(self, meter: LaterMeter) -> None:
-        """Let a meter catch up, at the latest before the next export."""
-        self._waiting.append(meter)
-        if len(self._waiting) >= _MANY:
-            self._catch_up(wait=False)
-        elif not self._begun:
-            self._begun = True
-            self._push.begin()
+    def begin(self, meter: LaterMeter) -> None:
+        """A run has begun, whose meter catches up when it is over, and before each export."""
+        self._under_way.add(meter)
+        self._push.begin()
 
-    def _catch_up(self, *, wait: bool) -> None:
-        """Let all that are waiting catch up, in turn; unless somebody else is at it and need not be waited for."""
+    def end(self, meter: LaterMeter) -> None:
+        """It is over."""
+        self._over.append(meter)  # first: whoever looks meanwhile finds it here or there
+        self._under_way.discard(meter)
+        if len(self._over) >= _MANY:
+            with self._turn(wait=False) as mine:
+                if mine:
+                    self._catch_up()
+
+    @contextmanager
+    def _turn(self, *, wait: bool) -> Generator[bool]:
+        """A turn at the numbers, of which one at a time has one: whether it is had.
+
+        Else somebody else has it, who need not be waited for; or what asks is a signal's handler or a finalizer, that came in between on the same
+        thread: who was interrupted takes along what it brings.
+        """
         if not self._working.acquire(blocking=wait):
+            yield False
             return
+        mine, self._taken = not self._taken, True
         try:
-            if (
-                not self._at_work
-            ):  # else a signal or a finalizer came in between, and who is at it takes along what waits
-                self._at_work = True
-                try:
-                    while self._waiting:
-                        self._waiting.popleft().catch_up(self._faults)
-                finally:
-                    self._at_work = False
+            yield mine
         finally:
+            self._taken = not mine
             self._working.release()
+
+    def _catch_up(self) -> None:
+        """Fold the runs that are over."""
+        while self._over:
+            self._over.popleft().catch_up(self._faults)
+            self._unsummed += 1
+        if self._unsummed >= _NOTED:
+            self._unsummed = 0
+            for instrument in self._instruments():
+                instrument.add_up()
+
+    def _instruments(self) -> list[LightHistogram | LightCounter]:
+        return [*self._histograms.values(), *self._counters.values()]
 
     def collect(self) -> MetricsData | None:
         """What there is to export, or None. Where only what is new is told, it is new for the next call after this one."""
-        self._catch_up(wait=True)
-        now = time.time_ns()
-        instruments = (*self._histograms.values(), *self._counters.values())
-        metrics = [metric for metric in (instrument.collect(now) for instrument in instruments) if metric]
+        with self._turn(wait=True) as mine:
+            if not mine:
+                return None
+            self._catch_up()
+            for meter in tuple(self._under_way):
+                meter.catch_up(self._faults)
+            now = time.time_ns()
+            metrics = [metric for metric in (each.collect(now) for each in self._instruments()) if metric]
         if not metrics:
             return None
         scope = ScopeMetrics(scope=self._scope, metrics=metrics, schema_url="")
@@ -192,46 +219,47 @@ class LightMeters:
         """Begin anew, as a forked child does: what was recorded so far is its parent's to tell."""
         self._push.reset()
         self._await_nothing()
-        for instrument in (*self._histograms.values(), *self._counters.values()):
+        for instrument in self._instruments():
             instrument.reset()
 
 
 class LaterMeter:
-    """A run's meter that sees its events a little later, with those of other runs: so they cost a third, since the code is warm then.
+    """A run's meter that sees its events when the run is over, together with those of other runs.
 
     Args:
-        meter: sees them.
+        meter: makes what sees them.
         meters: has it catch up.
     """
 
-    __slots__ = ("_meter", "_meters", "_unseen")
+    __slots__ = ("_make", "_meter", "_meters", "_unseen")
 
-    def __init__(self, meter: RunMeter, meters: LightMeters) -> None:
-        self._meter = meter
+    def __init__(self, meter: Callable[[], RunMeter], meters: LightMeters) -> None:
+        self._make = meter
+        self._meter: RunMeter | None = None
         self._meters = meters
         self._unseen: deque[Event | datetime] = deque()
+        meters.begin(self)
 
     def on_event(self, event: Event) -> None:
         """Let an event be folded in."""
-        unseen = self._unseen
-        unseen.append(event)
-        if len(unseen) % _MANY == 1:  # else those before take it along
-            self._meters.later(self)
+        self._unseen.append(event)
 
     def end(self) -> None:
-        """The stream was torn down, now. On any thread: so it relies on no count, which may be of two events by then."""
+        """The stream was torn down, now. On any thread, perhaps while an event is being shown."""
         self._unseen.append(datetime.now(UTC))
-        self._meters.later(self)
+        self._meters.end(self)
 
     def catch_up(self, faults: Faults) -> None:
         """Fold in what there is. One thread at a time."""
-        while self._unseen:
-            event = self._unseen.popleft()
+        unseen = self._unseen
+        while unseen:
+            event = unseen.popleft()
             try:
+                meter = self._meter = self._meter or self._make()
                 if isinstance(event, datetime):
-                    self._meter.end(event)
+                    meter.end(event)
                 else:
-                    self._meter.on_event(event)
+                    meter.on_event(event)
             except Exception as error:
                 faults.caught("metrics: something could not be recorded", error)
 
@@ -248,20 +276,37 @@ getattr(os, "register_at_fork", dict)(after_in_child=lambda: [meters.reset() for
 
 
 # ------------------------------------------------------------------------------------------------------- the instruments
-class _Series(Protocol):
-    """What an instrument knows of one set of attributes."""
+class _Series:
+    """What an instrument knows of one set of attributes.
 
-    attributes: Attributes
-
-
-_S = TypeVar("_S", bound=_Series)
-
-
-class _Instrument(Generic[_S]):
-    """Finds the series of a set of attributes, and begins the exports with the first.
-
-    A mapping of attributes is known by its identity as well: nobody may change one that was given.
+    Attributes:
+        attributes: the set.
+        since: nanoseconds; when it began.
+        noted: amounts that are not yet added up.
+        count: how many are, and `total` what they come to.
+        buckets: how many of them are in each; `least` and `most` are those at the ends. Of a histogram.
     """
+
+    __slots__ = ("attributes", "buckets", "count", "least", "most", "noted", "since", "total")
+
+    def __init__(self, attributes: Attributes, since: int, buckets: int) -> None:
+        self.attributes, self.since = attributes, since
+        self.noted: list[float] = []
+        self.count = 0
+        self.total: float = 0
+        self.buckets = [0] * buckets
+        self.least, self.most = inf, -inf
+
+
+class _Instrument:
+    """Notes amounts, each under its set of attributes, and adds them up when there are many or they are told: all at once, which costs a fraction.
+
+    One thread at a time: `LightMeters` sees to that. A mapping of attributes is known by its identity as well: nobody may change one that was
+    given.
+    """
+
+    bounds: tuple[float, ...] = ()
+    lowest: float = 0
 
     def __init__(
         self, name: str, unit: str, description: str, begin: Callable[[], None], *, delta: bool
@@ -273,19 +318,25 @@ class _Instrument(Generic[_S]):
         self.reset()
 
     def reset(self) -> None:
-        # Taken again by a finalizer that ends a run while its thread is recording: a plain lock would wait for ever.
-        self._lock = threading.RLock()
+        """Forget all of it."""
         self._since = 0  # nanoseconds; of the last export where only what is new is told
         self._forget()
 
     def _forget(self) -> None:
-        self._series: dict[frozenset[tuple[str, str | int]], _S] = {}
-        # The same by the mapping that was given, which is kept, so that no other one gets its id.
-        self._found: dict[int, _S] = {}
+        self._series: dict[frozenset[tuple[str, str | int]], _Series] = {}
+        # What is noted, by the mapping that was given, which is kept, so that no other one gets its id.
+        self._noted: dict[int, list[float]] = {}
         self._given: list[Attributes] = []
 
-    def _look_up(self, given: Attributes) -> _S:
-        """The series of a mapping that is new. Called with the lock."""
+    def note(self, amount: float, attributes: Attributes) -> None:
+        """Note an amount from `lowest` to `MOST`; any other is left out when it is added up, which is said once."""
+        try:
+            self._noted[id(attributes)].append(amount)
+        except KeyError:
+            self._look_up(attributes).append(amount)
+
+    def _look_up(self, given: Attributes) -> list[float]:
+        """What is noted under a mapping that is new; with the first of all, exports begin."""
         attributes = given
         self._begin()
         items = frozenset(attributes.items())
@@ -293,114 +344,100 @@ class _Instrument(Generic[_S]):
         if series is None:
             if len(self._series) >= SERIES:
                 attributes, items = _OVERFLOW, frozenset(_OVERFLOW.items())
-            series = self._series.get(items) or self._new(dict(attributes), self._since or time.time_ns())
+            series = self._series.get(items) or _Series(
+                dict(attributes), self._since or time.time_ns(), len(self.bounds) + 1
+            )
             self._series[items] = series
         if len(self._given) < 2 * SERIES:
-            self._found[id(given)] = series
+            self._noted[id(given)] = series.noted
             self._given.append(given)
-        return series
+        return series.noted
 
-    def _taken(self, now: int) -> list[_S]:
-        with self._lock:
-            series = list(self._series.values())
-            if self.temporality is _DELTA:
-                self._since = now
-                self._forget()
-        return series
+    def add_up(self) -> None:
+        """Add up what is noted."""
+        for series in self._series.values():
+            if noted := series.noted:
+                amounts = noted[:]
+                del noted[: len(amounts)]  # a signal may have come in between, and noted more
+                self._add(self._possible(amounts), series)
 
-    def _refuse(self, amount: float) -> None:
+    def _add(self, amounts: list[float], series: _Series) -> None:
+        series.count += len(amounts)
+        series.total += sum(amounts)
+
+    def _possible(self, amounts: list[float]) -> list[float]:
+        """Those that can be, which all of them are if the ends and the sum look so: NaN is in no order, but makes a sum NaN."""
+        with suppress(TypeError):
+            if self.lowest <= min(amounts) and max(amounts) <= MOST and sum(amounts) <= inf:
+                return amounts
+        return [amount for amount in amounts if self._can_be(amount)]
+
+    def _can_be(self, amount: object) -> bool:
+        if isinstance(amount, int | float) and self.lowest <= amount <= MOST:
+            return True
         if not self._refused:
             self._refused = True
             _log.warning("metrics: %s cannot be %r, which is left out (said once)", self.name, amount)
+        return False
 
-    def _new(self, attributes: Attributes, since: int) -> _S:
-        raise NotImplementedError
-
-
-class _Distribution:
-    """How the amounts of one set of attributes are spread."""
-
-    __slots__ = ("attributes", "counts", "least", "most", "since", "total")
-
-    def __init__(self, attributes: Attributes, since: int, buckets: int) -> None:
-        self.attributes, self.since = attributes, since
-        self.counts = [0] * buckets
-        self.total: float = 0
-        self.least, self.most = inf, -inf
+    def _taken(self, now: int) -> list[_Series]:
+        """What there is to tell; where only what is new is told, it is new from now on."""
+        self.add_up()
+        series = [each for each in self._series.values() if each.count]
+        if self.temporality is _DELTA:
+            self._since = now
+            self._forget()
+        return series
 
 
-class LightHistogram(_Instrument[_Distribution]):
+class LightHistogram(_Instrument):
     """Counts amounts by bucket; `bounds` are the greatest amounts of all buckets but the last."""
 
-    bounds: tuple[float, ...] = ()
+    record = _Instrument.note
 
-    def record(self, amount: float, attributes: Attributes) -> None:
-        """Count an amount from 0 to `MOST`; any other is left out, which is said once."""
-        if not 0 <= amount <= MOST:  # nor is NaN
-            self._refuse(amount)
+    def _add(self, amounts: list[float], series: _Series) -> None:
+        if not amounts:
             return
-        with self._lock:
-            series = self._found.get(id(attributes)) or self._look_up(attributes)
-            series.counts[bisect_left(self.bounds, amount)] += 1
-            series.total += amount
-            if not series.least <= amount <= series.most:
-                series.least, series.most = min(series.least, amount), max(series.most, amount)
+        super()._add(amounts, series)
+        amounts.sort()
+        below = 0
+        for bucket, bound in enumerate((*self.bounds, inf)):
+            upto = bisect_right(amounts, bound)
+            series.buckets[bucket] += upto - below
+            below = upto
+        series.least, series.most = min(series.least, amounts[0]), max(series.most, amounts[-1])
 
     def collect(self, now: int) -> Metric | None:
         """The metric with its points, if there are any."""
-        points = [self._point(series, now) for series in self._taken(now)]
-        data = Distributions(data_points=points, aggregation_temporality=self.temporality)
-        return Metric(self.name, self.description, self.unit, data) if points else None
-
-    def _point(self, series: _Distribution, now: int) -> HistogramDataPoint:
-        with self._lock:
-            return HistogramDataPoint(
+        points = [
+            HistogramDataPoint(
                 attributes=series.attributes,
                 start_time_unix_nano=series.since,
                 time_unix_nano=now,
-                count=sum(series.counts),
+                count=series.count,
                 sum=series.total,
-                bucket_counts=tuple(series.counts),
+                bucket_counts=tuple(series.buckets),
                 explicit_bounds=self.bounds,
                 min=series.least,
                 max=series.most,
             )
-
-    def _new(self, attributes: Attributes, since: int) -> _Distribution:
-        return _Distribution(attributes, since, len(self.bounds) + 1)
-
-
-class _Total:
-    """What the amounts of one set of attributes come to."""
-
-    __slots__ = ("attributes", "since", "total")
-
-    def __init__(self, attributes: Attributes, since: int) -> None:
-        self.attributes, self.since = attributes, since
-        self.total: float = 0
+            for series in self._taken(now)
+        ]
+        data = Distributions(data_points=points, aggregation_temporality=self.temporality)
+        return Metric(self.name, self.description, self.unit, data) if points else None
 
 
-class LightCounter(_Instrument[_Total]):
-    """Adds amounts up; `least` is the least amount: 0 for a sum that only rises."""
+class LightCounter(_Instrument):
+    """Adds amounts up; `lowest` is the lowest amount: 0 for a sum that only rises."""
 
-    least: float = 0
-
-    def add(self, amount: float, attributes: Attributes) -> None:
-        """Add an amount from `least` to `MOST`; any other is left out, which is said once."""
-        if not self.least <= amount <= MOST:
-            self._refuse(amount)
-            return
-        with self._lock:
-            series = self._found.get(id(attributes)) or self._look_up(attributes)
-            series.total += amount
+    add = _Instrument.note
 
     def collect(self, now: int) -> Metric | None:
         """The metric with its points, if there are any."""
         points = [
             NumberDataPoint(series.attributes, series.since, now, series.total) for series in self._taken(now)
         ]
-        data = Sum(data_points=points, aggregation_temporality=self.temporality, is_monotonic=self.least == 0)
+        data = Sum(
+            data_points=points, aggregation_temporality=self.temporality, is_monotonic=self.lowest == 0
+        )
         return Metric(self.name, self.description, self.unit, data) if points else None
-
-    def _new(self, attributes: Attributes, since: int) -> _Total:
-        return _Total(attributes, since)

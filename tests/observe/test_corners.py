@@ -157,7 +157,9 @@ def test_recording_that_is_put_off_is_done_before_too_much_waits() -> None:
     )
 
     def put_off(record: Callable[[Any], None], event: Any) -> None:
-        LaterMeter(cast("Any", SimpleNamespace(on_event=record)), meters).on_event(event)
+        run = LaterMeter(lambda: cast("Any", SimpleNamespace(on_event=record, end=bool)), meters)
+        run.on_event(event)
+        run.end()
 
     def hold(_: object) -> None:
         held.set()
