@@ -213,6 +213,8 @@ def _arithmetic(run: str) -> str:
         try:
             tree = ast.parse(run, mode="eval")
         except (SyntaxError, ValueError, MemoryError, RecursionError):
+            tree = None
+        if tree is None or any(isinstance(node, ast.Call | ast.Tuple) for node in ast.walk(tree)):
             run = _FIRST.sub("", run, count=1)
             continue
         return run if isinstance(tree.body, ast.BinOp) else ""
