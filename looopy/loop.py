@@ -252,7 +252,7 @@ class Execution:
         ]
         if len(streams) == 1:
             return streams[0]
-        return rx.from_iterable(streams).pipe(ops.merge(max_concurrent=self._setup.max_parallel_tools))
+        return reactive.at_once(streams).pipe(ops.merge(max_concurrent=self._setup.max_parallel_tools))
 
     # -- an answer of a type
 

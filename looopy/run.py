@@ -38,7 +38,7 @@ from looopy.events import (
 )
 from looopy.loop import Execution
 from looopy.messages import Message, Usage
-from looopy.onloop import OnLoop
+from looopy.onloop import LoopScheduler, OnLoop
 from looopy.reactive import Gate, from_awaitable, gate
 from looopy.reader import Events, Overflow
 from looopy.state import LoopState
@@ -361,7 +361,11 @@ class Run(OnLoop[Event], Generic[Out_co]):
         self._begun = True
         self._context.run(gate.set, self._gate)
         try:
-            self._context.run(lambda: self._opened().subscribe(self._emit, self._end, self._end))
+            # The operators of a model or a tool provider wait on this loop, and not on threads of theirs.
+            scheduler = LoopScheduler(loop_here())
+            self._context.run(
+                lambda: self._opened().subscribe(self._emit, self._end, self._end, scheduler=scheduler)
+            )
         except Exception as error:  # noqa: BLE001  a run that cannot begin must end, or its readers wait for ever
             self._end(error)
 

@@ -48,7 +48,7 @@ def tool_call(
     """The events of one call, cold."""
     starts = ToolStart(call_id=call.id, tool_name=call.name, arguments=call.arguments)
     if refused := _refusal(call, tools):
-        return rx.of(starts, ToolComplete(call_id=call.id, tool_name=call.name, error=refused))
+        return reactive.at_once((starts, ToolComplete(call_id=call.id, tool_name=call.name, error=refused)))
 
     def subscribe(
         observer: abc.ObserverBase[Event], scheduler: abc.SchedulerBase | None = None
@@ -123,8 +123,10 @@ class _Running:
         if store is None:
             return called
         self.emitted = Subject()
-        arrived = rx.merge(self.emitted, called.pipe(ops.materialize()))
-        return arrived.pipe(ops.concat_map(lambda said: self._kept(store, said)), ops.dematerialize())
+        arrived = reactive.at_once((self.emitted, called.pipe(ops.materialize())))
+        return arrived.pipe(
+            ops.merge_all(), ops.concat_map(lambda said: self._kept(store, said)), ops.dematerialize()
+        )
 
     def _emit(self, event: ToolProgress | ArtifactUpdate) -> None:
         """An event from the tool's context: shown at once, or in its turn where there is a store to wait for."""
@@ -138,7 +140,7 @@ class _Running:
     ) -> Observable[Notification[ToolEvent]]:
         event = said.value if isinstance(said, OnNext) else None
         if not isinstance(event, ArtifactUpdate):
-            return rx.of(said)
+            return reactive.at_once((said,))
         artifact_id = event.artifact.artifact_id
 
         async def keep() -> Notification[ToolEvent]:

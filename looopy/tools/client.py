@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-import reactivex as rx
 from reactivex import Observable
 
+from looopy import reactive
 from looopy.errors import ConfigurationError
 from looopy.events import ToolComplete, ToolEvent
 from looopy.messages import JSON, ToolCall, jsonable, render
@@ -42,7 +42,7 @@ class ClientTools:
     def call(self, call: ToolCall, context: ToolContext[Any], /) -> Observable[ToolEvent]:
         """Wait for whoever runs the tool; once the answer is there, it is the result."""
         answer = context.ask(f"{call.name}({render(call.arguments)})", input_type="data")
-        return rx.of(ToolComplete(result=answer))
+        return reactive.at_once((ToolComplete(result=answer),))
 
 
 def definition_of(tool: ToolDefinition | Mapping[str, JSON]) -> ToolDefinition:

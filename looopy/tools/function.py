@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
-import reactivex as rx
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable, SingleAssignmentDisposable
 
@@ -277,7 +276,7 @@ class FunctionTools:
         made = self._tools.get(call.name)
         if made is None:
             said = f"there is no tool {call.name!r}. The tools are: {', '.join(self._tools) or 'none'}"
-            return rx.of(ToolComplete(error=Failure(type="UnknownTool", message=said)))
+            return reactive.at_once((ToolComplete(error=Failure(type="UnknownTool", message=said)),))
         return made.call(call, context)
 
 

@@ -10,14 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import reactivex as rx
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from reactivex import Observable
+from reactivex import operators as ops
 
 from looopy import AgentLoop, LiteLLMProvider
+from looopy.events import LLMResponse, ToolComplete
+from looopy.messages import Message, ToolCall
 from looopy.observe import Instrumentation, OTLPExporter, instrument
+from looopy.ports import ToolDefinition
 from looopy.providers.transport import HTTP
+from looopy.state import LoopState
 from looopy.testing import ScriptedServer, calls, says
 from observe.each import each_provider
 from observe.receiver import Receiver, Span, tree
@@ -177,6 +184,46 @@ async def test_where_no_spans_are_made_the_log_names_no_span_but_the_callers(
             assert await answer() == "5"
     assert unseen == {""}
     assert {vars(record)["span_id"] for record in caplog.records} == {f"{0xB2:016x}"}
+
+
+class Composed:
+    """A model and a tool whose authors compose Rx's operators: what each stage saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str]] = []
+
+    def _stage(self, item: Any) -> Observable[Any]:
+        span: Any = trace.get_current_span()
+        self.seen.append((span.name, threading.current_thread().name))
+        return rx.of(item).pipe(ops.delay(0.001))
+
+    def tools(self, state: LoopState, /) -> list[ToolDefinition]:
+        return [ToolDefinition(name="look", description="Look.", parameters={"type": "object"})]
+
+    def call(self, asked: Any, *_: Any) -> Observable[Any]:
+        if isinstance(asked, ToolCall):
+            return self._two_stages(ToolComplete(result="seen"))
+        said = Message.assistant("", tool_calls=(ToolCall("1", "look"),))
+        if any(message.role == "tool" for message in asked.messages):
+            said = Message.assistant("done")
+        return self._two_stages(LLMResponse(message=said))
+
+    def _two_stages(self, last: Any) -> Observable[Any]:
+        return rx.of(last).pipe(ops.flat_map(self._stage), ops.flat_map(self._stage))
+
+
+@each_provider
+async def test_each_stage_of_operators_is_within_its_span_and_on_the_loops_thread(
+    receiver: Receiver, provider
+) -> None:
+    composed: Any = Composed()
+    clerk = AgentLoop(agent_id="clerk", llm_provider=composed, tool_providers=[composed])
+    with recorded(receiver, provider()):
+        assert await answer(clerk) == "done"
+    here = threading.current_thread().name
+    assert composed.seen == [
+        (name, here) for name in ("chat", "chat", *2 * ["execute_tool look"], "chat", "chat")
+    ]
 
 
 # -------------------------------------------------------------------------------------------- another's instrumentation
