@@ -231,6 +231,10 @@ class Instrumentation:
         """
         return self._pipeline.flush(timeout)
 
+    def hurry(self) -> None:
+        """The program is about to end: what is sent from now on waits for no server that is not there. Where nobody says so, the end itself does."""
+        self._pipeline.hurry()
+
     def shutdown(self, timeout: float = _GOODBYE) -> None:
         """Record nothing from now on, and send what is there; later calls only wait for that. The spans of runs under way end here, and say so.
 

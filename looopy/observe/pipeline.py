@@ -143,11 +143,15 @@ class Pipeline:
         if self.meters is new.meters:
             self.meters = None
 
+    def hurry(self) -> None:
+        """The program ends: wait for no server that is not there."""
+        for each in self._counted:
+            each.hurry()
+
     def shutdown(self, seconds: float) -> None:
         """Send what is waiting, and nothing more from then on."""
         if not threading.main_thread().is_alive():
-            for each in self._counted:
-                each.hurry()
+            self.hurry()
         if self._outlet is not None:
             self._outlet.leave(self._destinations)
         closing: list[Callable[[], object]] = [destination.shutdown for destination in self._destinations]

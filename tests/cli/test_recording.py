@@ -83,12 +83,29 @@ def test_variables_that_cannot_work_are_said_and_the_run_goes_on(folder: Path) -
     assert err.startswith("not recorded: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc', ")
 
 
-def test_without_the_sdk_nothing_is_said(folder: Path) -> None:
+def test_without_the_sdk_what_is_missing_is_said_and_the_run_goes_on(folder: Path) -> None:
     without = "import sys\nsys.modules['opentelemetry.sdk'] = None\n"
     (folder / "app.py").write_text(without + APP)
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}
 
-    assert said("run", "app:agent", "Hi", folder=folder, **endpoint) == (0, True, "")
+    code, answered, err = said("run", "app:agent", "Hi", folder=folder, **endpoint)
+
+    assert (code, answered) == (0, True)
+    assert err == (
+        "not recorded, though OTEL_EXPORTER_OTLP_ENDPOINT is set: looopy.observe.instrument needs opentelemetry-sdk: pip install 'looopy[otel]'\n"
+    )
+
+
+def test_a_collector_that_is_not_there_is_not_waited_for(folder: Path) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1", "OTEL_METRICS_EXPORTER": "none"}
+
+    code, answered, err = said("run", "app:agent", "Hi", folder=folder, **endpoint)
+
+    assert (code, answered) == (0, True)
+    assert err.startswith(
+        "OTLP: could not export 3 spans to http://localhost:1/v1/traces: nobody listens there"
+    )
+    assert len(err.splitlines()) == 1  # else a second says that there was no time at the end
 
 
 def test_where_nothing_is_set_nothing_of_it_is_loaded(folder: Path) -> None:
