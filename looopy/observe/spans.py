@@ -391,6 +391,8 @@ class RunSpans:
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
         status = failed(told(failure, self._shown)) if failure else None
+        if self._chat is not None and self._attempt > 1:
+            self._chat.span.set_attribute(a.ATTEMPTS, self._attempt)
         for each in self._all_open():
             try:
                 if failure is not None and status is not None:

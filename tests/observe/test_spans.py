@@ -308,6 +308,18 @@ invoke_agent clerk [INTERNAL]
     )
 
 
+async def test_a_chat_whose_attempts_all_failed_says_how_many_there_were(receiver: Receiver) -> None:
+    refuses = model(fails(503, "no capacity"), fails(503, "no capacity"), fails(503, "no capacity"))
+    with recorded(receiver):
+        await ended(ask(clerk(Retry(refuses, attempts=3, first_wait=0.001, jitter=lambda: 0.0))))
+
+    assert {
+        span.name.split()[0]: span.attributes.get("looopy.llm.attempts")
+        for span in receiver.spans
+        if not span.name.startswith("attempt")
+    } == {"invoke_agent": None, "agent.iteration": None, "chat": 3}
+
+
 async def test_a_run_that_is_cancelled_ends_its_spans_with_the_reason(receiver: Receiver) -> None:
     begun = asyncio.Event()
 
