@@ -181,7 +181,7 @@ def _money(row: UsageRow) -> str:
 
 def _dollars(amount: float) -> str:
     """Four places, and more where these would show next to nothing."""
-    return f"{amount:,.4f}" if amount >= 0.001 or not amount else f"{amount:.8f}".rstrip("0")
+    return f"{amount:.8f}".rstrip("0") if 5e-9 < amount < 0.001 else f"{amount:,.4f}"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> Iterable[str]:

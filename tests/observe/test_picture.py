@@ -418,8 +418,8 @@ def test_figures_are_short() -> None:
     ]  # fmt: skip
     assert [percent(each, 10) for each in (0, 0.01, 4.96, 10)] == ["0%", "<1%", "50%", "100%"]
     assert percent(0, 0) == ""
-    assert [dollars(each) for each in (None, 0, 0.00001234, 0.0125)] == [
-        "cost unknown", "$0.0000", "$1.2e-05", "$0.0125",
+    assert [dollars(each) for each in (None, 0, 1e-9, 0.00001234, 0.00009, 0.0125)] == [
+        "cost unknown", "$0.0000", "$0.0000", "$0.00001234", "$0.00009", "$0.0125",
     ]  # fmt: skip
     assert harmless("a\tb\x1bé", "ascii") == "a b??"
 

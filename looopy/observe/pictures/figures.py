@@ -17,10 +17,10 @@ def duration(seconds: float) -> str:
 
 
 def dollars(cost: float | None) -> str:
-    """US dollars, or that nobody knows."""
+    """US dollars, or that nobody knows: four places, and up to eight where these show next to nothing."""
     if cost is None:
         return "cost unknown"
-    return f"${cost:.4f}" if cost >= 0.0001 or not cost else f"${cost:.2g}"
+    return f"${cost:.8f}".rstrip("0") if 5e-9 < cost < 0.0001 else f"${cost:.4f}"
 
 
 def counted(number: int, thing: str) -> str:
