@@ -6,6 +6,7 @@ Plain asyncio; no Rx. `reactive.py` builds on it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 import time
@@ -71,12 +72,35 @@ def on_loop(
     """Run an action on a loop's thread: now when this is it, else soon. A closed loop runs nothing any more."""
     if running_loop() is loop:
         action()
-        return
+    else:
+        soon(loop, action, context=context)
+
+
+def soon(
+    loop: asyncio.AbstractEventLoop, action: Callable[[], object], *, context: Context | None = None
+) -> None:
+    """Run an action on a loop's thread at its next turn, from any thread and from whatever came in between. A closed loop runs nothing any more."""
     try:
         loop.call_soon_threadsafe(action, context=context)
     except RuntimeError:
         if not loop.is_closed():
             raise
+
+
+def in_signal_handler() -> bool:
+    """Whether a handler that `signal.signal` has set is at work: it came in between anywhere, perhaps in the middle of what it is about to change.
+
+    Such a handler is given the frame that it interrupted, and stands right above it.
+    """
+    frame = inspect.currentframe() if threading.current_thread() is threading.main_thread() else None
+    while frame is not None and (interrupted := frame.f_back) is not None:
+        if frame.f_code.co_argcount >= 2 or frame.f_code.co_flags & inspect.CO_VARARGS:
+            for given in tuple(frame.f_locals.values()):
+                some = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (given,)
+                if any(each is interrupted for each in some):
+                    return True
+        frame = interrupted
+    return False
 
 
 def after(
