@@ -437,3 +437,14 @@ async def test_of_a_batch_that_is_taken_in_part_each_part_is_counted(receiver: R
         assert not recording.flush()
         assert (recording.delivered, recording.lost) == (SPANS - 2, 2)
     assert len(said()) == 1
+
+
+async def test_a_recording_that_is_hurried_gives_up_at_once_on_a_receiver_that_is_not_there(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exporter = OTLPExporter("http://127.0.0.1:9/v1/traces", timeout=600)
+    with instrument(exporters=[exporter], tracer_provider=light()) as recording:
+        assert await answer() == "5"
+        recording.hurry()
+    assert (recording.delivered, recording.lost) == (0, SPANS)
+    assert [text.partition(":")[0] for text in caplog.messages] == ["OTLP"]
