@@ -41,6 +41,7 @@ from looopy.modes import Mode
 from looopy.output import Judged, Output
 from looopy.ports import LLMRequest, StateStore, ToolDefinition, ToolProvider
 from looopy.prompts import Instructions, instructions
+from looopy.rounds import iterate
 from looopy.setup import Setup, exceeded
 from looopy.state import LoopState, advance, settled
 from looopy.tool_call import tool_call
@@ -76,9 +77,7 @@ class Execution:
     @property
     def events(self) -> Observable[Event]:
         """The task's events, from the opening to the final status, under the clock for the whole run."""
-        rounds = reactive.iterate(
-            self.state, perform=self._perform, advance=self._advance, prepare=self._prepare
-        )
+        rounds = iterate(self.state, perform=self._perform, advance=self._advance, prepare=self._prepare)
         if self.watched is not None:
             rounds = reactive.Within(self.watched.context, rounds)
         seconds = self._setup.limits.run_seconds

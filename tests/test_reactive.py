@@ -17,7 +17,8 @@ from reactivex.internal import SequenceContainsNoElementsError
 from looopy import AgentLoop, threads
 from looopy.errors import TaskCanceled
 from looopy.onloop import last
-from looopy.reactive import Gate, Signal, from_aiter, from_awaitable, gate, iterate, stopped_by
+from looopy.reactive import Gate, Signal, from_aiter, from_awaitable, gate, stopped_by
+from looopy.rounds import iterate
 from looopy.testing import ScriptedModel, says
 
 
