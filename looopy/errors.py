@@ -58,6 +58,9 @@ _SECRET = re.compile(
     |(?P<name>(?<![A-Za-z0-9])(?i:(?:api[-_]?key|access[-_]?token|client[-_]?secret)["']?\s*[:=]\s*["']?)){_WORD}[\w\-.~+/]+=*
     |(?P<url>://)[^\s/?#"]+(?=@)         # a quotation mark ends the URL, in JSON
     |(?<![A-Za-z0-9])(?:{_KEY})
+    |(?P<variable>(?:SECRET|TOKEN|PASSW(?:OR)?D|PWD|KEY|CREDENTIAL)[A-Z0-9_]{{0,40}}=["']?)[^\s"']+
+    |(?P<cookie>(?i:cookie):\s{{0,8}})(?=[^\s=;"']{{1,80}}=)[^\r\n"']+
+    |-----BEGIN[A-Z\ ]{{0,30}}PRIVATE\ KEY-----[\s\S]*?(?:-----END[A-Z\ ]{{0,30}}PRIVATE\ KEY-----|\Z)
     """,
     re.VERBOSE,
 )
@@ -75,6 +78,10 @@ _SIGN = re.compile(
     |_(?:(?<=[prs]k_)|(?<=hf_)|(?<=gh[oprsu]_)|(?<=github_))
     |I(?=za|A)
     |J(?<=eyJ)
+    |S(?=ECRET[A-Z0-9_]{0,40}=)|T(?=OKEN[A-Z0-9_]{0,40}=)|P(?=(?:ASSWO?R?D|WD)[A-Z0-9_]{0,40}=)
+    |K(?=EY[A-Z0-9_]{0,40}=)|C(?=REDENTIAL[A-Z0-9_]{0,40}=)
+    |c(?=(?i:ookie):)|C(?=(?i:ookie):)
+    |-(?=----BEGIN)
     """,
     re.VERBOSE,
 )
@@ -82,11 +89,23 @@ _BEFORE = 9
 """The most characters of a credential before its sign: `access_to`, `client_se`."""
 
 
+_own: tuple[str, ...] = ()
+_KEPT = 64  # keys
+
+
+def keep_secret(key: str) -> None:
+    """Let `redact` hide a key that a provider of this process sends: the newest 64 of them, but for what may be a word."""
+    global _own  # noqa: PLW0603  one for the process
+    if len(key) >= 8 and key not in _own and any(map(str.isdigit, key)):
+        _own = (*_own, key)[-_KEPT:]
+
+
 def redact(text: str, *secrets: str) -> str:
     """Hide credentials in a text that comes from outside: the given ones, and whatever looks like one.
 
-    What looks like one: the keys of well-known providers (`sk-…`, `pk-lf-…`, `AIza…`, `ghp_…`), JSON Web Tokens, what follows `Bearer`, `Basic`
-    or `api_key=`, and the user and password of a URL. Ordinary words stay.
+    What looks like one: the keys of well-known providers (`sk-…`, `pk-lf-…`, `AIza…`, `ghp_…`), JSON Web Tokens, what follows `Bearer`, `Basic`,
+    `api_key=` or the name of such a variable (`DB_PASSWORD=`), cookies, private keys, and the user and password of a URL. And, whatever it looks
+    like, the key of a provider of this process. Ordinary words stay.
 
     Args:
         text: anything that a server, a library or a user wrote.
@@ -98,14 +117,17 @@ def redact(text: str, *secrets: str) -> str:
     if secrets:
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
+    for secret in _own:
+        if secret in text:
+            text = text.replace(secret, "***")
     if not _SIGN.search(text):
         return text
     shown: list[str] = []
     done = 0
     for sign in _SIGN.finditer(text):
         for start in range(max(done, sign.start() - _BEFORE), sign.start() + 1):
-            if found := _SECRET.match(text, start):
-                kept = found["scheme"] or found["name"] or found["url"] or ""
+            if start >= done and (found := _SECRET.match(text, start)):
+                kept = found[found.lastgroup] if found.lastgroup else ""
                 shown += text[done:start], kept, "***"
                 done = found.end()
     return "".join((*shown, text[done:]))

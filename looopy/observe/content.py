@@ -21,7 +21,7 @@ from looopy.errors import ConfigurationError
 from looopy.events import Failure
 from looopy.messages import JSON, DataPart, FilePart, FinishReason, Message, Part, TextPart, ToolCall
 from looopy.observe import reasons
-from looopy.observe.shown import Allow, address, label, quoted, short, text, value
+from looopy.observe.shown import Allow, address, bytes_in, label, quoted, short, text, value
 from looopy.ports import ToolDefinition
 
 _log = logging.getLogger("looopy.observe")
@@ -437,7 +437,7 @@ def _file_part(part: FilePart, limit: int, allow: Allow | None) -> str:
     if part.url:
         kind, _, data = part.url[5:].partition(",")
         mime_type = kind.partition(";")[0] or mime_type
-    size = len(data) * 3 // 4 - data.count("=", -2)
+    size = bytes_in(data)
     remark = f"[{name or 'a file'}: {short(mime_type)}, {size:,} bytes, not recorded]"
     return f'{{"type":"text","content":{quoted(remark)},"mime_type":{label(mime_type)},"size":{size}}}'
 

@@ -27,6 +27,7 @@ def text(said: str, limit: int, allow: Allow | None = None) -> str:
     """The text, cut after `limit` characters with a remark that says of how many."""
     if allow is not None:
         said = allow(said)
+    said = without_files(said)
     if len(said) <= limit and '"' not in said and redact(said) is said:  # as most are
         return whole(said)
     seen = said[: limit + 2 * _MARGIN]
@@ -44,6 +45,28 @@ def text(said: str, limit: int, allow: Allow | None = None) -> str:
 
 _MARGIN = 2_048
 """Twice as many characters are looked at behind the limit, and the last of them never shown: there a credential may be cut, and not be known."""
+
+
+def without_files(said: str) -> str:
+    """A text in which files that stand there in base64, in a `data:` URL or as a `FilePart` in JSON, are named with their size."""
+    if ";base64," not in said and '"mime_type"' not in said:
+        return said
+    return _FILE.sub(lambda file: f"{file['head']}{not_recorded(file['data'])}", said)
+
+
+_FILE = re.compile(
+    r"""(?P<head>;base64,|"data"\s*:\s*"(?=[\w+/=-]*"\s*,\s*"mime_type"))(?P<data>[\w+/=-]{32,})""", re.ASCII
+)
+
+
+def not_recorded(data: str) -> str:
+    """What stands in the place of base64."""
+    return f"[{bytes_in(data):,} bytes, not recorded]"
+
+
+def bytes_in(data: str) -> int:
+    """How many bytes some base64 stands for."""
+    return len(data) * 3 // 4 - data.count("=", -2)
 
 
 def _has_credential_key(said: str) -> bool:
@@ -137,6 +160,7 @@ def value(given: JSON, limit: int, allow: Allow | None = None, *, nested: bool =
             written = to_json(
                 given, inf_nan_mode="strings", bytes_mode="base64", serialize_unknown=True
             ).decode()
+            written = without_files(written)
         except ValueError:  # cyclic, too deep, half an emoji
             return _Walk(limit, allow, nested=nested).value(given)
         # In JSON without escapes each text stands as it is, so that whoever finds no credential in the whole finds none in a part.
@@ -194,6 +218,8 @@ class _Walk:
                 written.append(f'"…":"[cut: {len(written):,} of {len(given):,} entries shown]"')
                 break
             name = key if isinstance(key, str) else str(_plain(key))
+            if name == "data" and isinstance(inner, str) and "mime_type" in given:
+                inner = not_recorded(inner) if inner else ""  # noqa: PLW2901
             entry = self._spend(label(name))
             written.append(
                 f"{entry}:{self._spend(_HIDDEN) if self._hides(name, inner) else self.value(inner, level + 1)}"
@@ -236,6 +262,7 @@ def names_credential(key: str) -> bool:
 
 
 _CREDENTIAL = re.compile(
-    r"(?:passw(?:or)?ds?|passphrase|secrets?|token|authorization|cookies?|credentials?|(?:api|access|private|secret|signing)[-_. ]?keys?|\bpwd)$",
+    r"(?:passw(?:or)?ds?|passphrase|secrets?|token|authorization|(?:^|[-_])(?:auth|pwd)|[-_]pass|cookies?|^sessionid|credentials?"
+    r"|(?:api|access|private|secret|signing|master|encryption)[-_. ]?keys?|\bpwd)$",
     re.IGNORECASE,
 )

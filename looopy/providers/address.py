@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from looopy.errors import ConfigurationError, redact
+from looopy.errors import ConfigurationError, keep_secret, redact
 from looopy.providers.keys import KEYS, present
 
 _NO_URL = (
@@ -127,6 +127,7 @@ def _key(api_key: str | None, source: str) -> tuple[str, str]:
             f"the API key from {key_source} holds a space, a line break or a character that is not ASCII: was it copied whole?",
             argument="api_key",
         )
+    keep_secret(key)
     return key, key_source
 
 

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from looopy import LiteLLMProvider, LooopyError, Message, Output
 from looopy.errors import ModelRejected, ModelTimeout
 from looopy.events import Failure, LLMEvent, LLMResponse, LLMRetry, ToolComplete
-from looopy.messages import ToolCall
+from looopy.messages import FilePart, ToolCall
 from looopy.observe import instrument
 from looopy.ports import LLMRequest, ToolContext, ToolDefinition
 from looopy.providers.transport import HTTP
@@ -54,9 +54,13 @@ def watched(caplog: pytest.LogCaptureFixture):
     """Runs an agent and says what was recorded of it."""
     caplog.set_level(logging.DEBUG, "looopy.run")
 
-    async def watched(provider: Any, clerk: Any, *, capture_content: bool = False, **asked: Any) -> Watched:
+    async def watched(
+        provider: Any, clerk: Any, *, capture_content: bool = False, redact: Any = None, **asked: Any
+    ) -> Watched:
         spans = InMemorySpanExporter()
-        recording = instrument(exporters=[spans], tracer_provider=provider(), capture_content=capture_content)
+        recording = instrument(
+            exporters=[spans], tracer_provider=provider(), capture_content=capture_content, redact=redact
+        )
         with recording, suppress(LooopyError, RuntimeError):
             await answer(clerk, **asked)
         return Watched(spans.get_finished_spans(), [r for r in caplog.records if r.name == "looopy.run"])
@@ -271,3 +275,65 @@ async def test_metadata_tags_and_the_user_are_recorded_without_credentials_and_n
             "ada ***",
             ("***", cut),
         )
+
+
+@each_provider
+async def test_the_key_of_a_provider_is_hidden_whatever_it_looks_like(watched, provider) -> None:
+    key = "house-key-77"
+    server = ScriptedServer(calls("look"), says(f"It is {key}."))
+    model = LiteLLMProvider("http://proxy:4000", "m", key, transport=HTTP(server.transport()))
+
+    def look() -> str:
+        """Look."""
+        return f"LITELLM_API_KEY is {key}"
+
+    seen = await watched(provider, agent(llm_provider=model, tools=[look]), capture_content=True)
+    assert seen.leaks(key) == []
+    assert seen.named("execute_tool").attributes["gen_ai.tool.call.result"] == "LITELLM_API_KEY is ***"
+    assert seen.named("invoke_agent").attributes["output.value"] == "It is ***."
+
+
+@each_provider
+@pytest.mark.parametrize("name", ["LITELLM_MASTER_KEY", "db_pass", "x-auth", "db_pwd", "sessionid"])
+async def test_what_stands_under_the_name_of_a_credential_is_hidden(watched, provider, name: str) -> None:
+    def look() -> dict[str, str]:
+        """Look."""
+        return {name: "abc1", "passes": "9", "author": "Ada"}
+
+    seen = await watched(provider, agent(calls("look"), says("5"), tools=[look]), capture_content=True)
+    result = seen.named("execute_tool").attributes["gen_ai.tool.call.result"]
+    assert result == f'{{"{name}":"***","passes":"9","author":"Ada"}}'
+
+
+PNG = FilePart.of(b"\x89PNG" * 400, mime_type="image/png", name="rain.png")
+NAMED = (
+    '{"url":"","data":"[1,600 bytes, not recorded]","mime_type":"image/png","name":"rain.png","type":"file"}'
+)
+
+
+@each_provider
+@pytest.mark.parametrize("redact", [None, lambda text, _: text], ids=["as it is", "with a hook"])
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (PNG, NAMED),
+        ({"picture": PNG, "data": "kept"}, f'{{"picture":{NAMED},"data":"kept"}}'),
+        ({"picture": PNG, "quoted": 'a "b"'}, f'{{"picture":{NAMED},"quoted":"a \\"b\\""}}'),
+        (
+            f"See data:image/png;base64,{PNG.data} and go.",
+            "See data:image/png;base64,[1,600 bytes, not recorded] and go.",
+        ),
+    ],
+)
+async def test_a_file_that_a_tool_gives_back_is_named_and_not_dumped(
+    watched, provider, given: object, shown: str, redact: Any
+) -> None:
+    def look() -> Any:
+        """Look."""
+        return given
+
+    seen = await watched(
+        provider, agent(calls("look"), says("5"), tools=[look]), capture_content=True, redact=redact
+    )
+    assert seen.named("execute_tool").attributes["gen_ai.tool.call.result"] == shown
+    assert seen.leaks(PNG.data[:40]) == []
