@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Generator
 from contextvars import copy_context
 from datetime import datetime
@@ -16,20 +17,56 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.pipe import pipe as compose
+from reactivex.scheduler import CurrentThreadScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.typing import RelativeTime
 
-from looopy.threads import on_loop, running_loop
+from looopy.threads import on_loop, running_loop, soon
 
 T = TypeVar("T")
+State = TypeVar("State")
 
 
 class LoopScheduler(AsyncIOScheduler):
-    """Rx's scheduler on an event loop, whose `now` is that loop's clock too: RxPY's takes the machine's, which differs in virtual time."""
+    """Rx's scheduler on an event loop, from whichever thread: what a source emits on a thread of its own comes to the loop.
+
+    Its `now` is the machine's date when it was made, and goes on by that loop's clock: RxPY's takes the machine's, which differs in virtual time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._ahead = time.time() - loop.time()
 
     @property
     def now(self) -> datetime:
-        """The loop's time, as a date after 1970."""
-        return self.to_datetime(self._loop.time())
+        """The date and time."""
+        return self.to_datetime(self._loop.time() + self._ahead)
+
+    def schedule(self, action: abc.ScheduledAction[State], state: State | None = None) -> abc.DisposableBase:
+        """Let an action be done at the loop's next turn."""
+        return self._there(partial(super().schedule, action, state))
+
+    def schedule_relative(
+        self, duetime: RelativeTime, action: abc.ScheduledAction[State], state: State | None = None
+    ) -> abc.DisposableBase:
+        """Let an action be done after a time."""
+        return self._there(partial(super().schedule_relative, duetime, action, state))
+
+    def _there(self, schedule: Callable[[], abc.DisposableBase]) -> abc.DisposableBase:
+        if running_loop() is self._loop:
+            return schedule()
+        single = SingleAssignmentDisposable()
+        soon(self._loop, lambda: single.set_disposable(schedule()))
+        return single
+
+
+def rx_is_interrupted() -> bool:
+    """Whether RxPY is in the midst of its scheduling on this thread, so that whoever asks is a signal's handler or a finalizer.
+
+    It holds a lock then that it would wait for in vain, if one scheduled anything. RxPY does not say so; without its lock nobody is interrupted.
+    """
+    lock: Any = getattr(CurrentThreadScheduler.singleton().get_trampoline(), "_lock", None)
+    return lock is not None and lock.locked()
 
 
 class OnLoop(Observable[T]):

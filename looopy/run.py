@@ -38,11 +38,11 @@ from looopy.events import (
 )
 from looopy.loop import Execution
 from looopy.messages import Message, Usage
-from looopy.onloop import LoopScheduler, OnLoop
+from looopy.onloop import LoopScheduler, OnLoop, rx_is_interrupted
 from looopy.reactive import Gate, from_awaitable, gate
 from looopy.reader import Events, Overflow
 from looopy.state import LoopState
-from looopy.threads import in_signal_handler, loop_here, on_loop, running_loop, soon
+from looopy.threads import loop_here, on_loop, running_loop, soon
 
 REPLAY = 10_000
 """How many events are kept for late subscribers before deltas and progress are dropped: first those of finished model calls, then the older half
@@ -202,7 +202,8 @@ class Run(OnLoop[Event], Generic[Out_co]):
     def cancel(self, reason: str = "the caller asked for it") -> None:
         """End the run with one `canceled` status: open requests are closed and tools cancelled at once. From any thread; later calls do nothing.
 
-        From a handler that `signal.signal` has set, which comes in between anywhere, it takes place at the next turn of the run's loop.
+        Also from a handler that `signal.signal` has set, and from a finalizer, which come in between anywhere: where they interrupt RxPY itself it takes
+        place at the next turn of the run's loop.
         """
         reason = redact(reason)
         error = TaskCanceled(f"the run was cancelled: {reason}", reason=reason)
@@ -210,8 +211,8 @@ class Run(OnLoop[Event], Generic[Out_co]):
             self._cancelled = self._cancelled or error
             loop = self._loop
         if loop is not None:
-            run = soon if in_signal_handler() else on_loop
-            run(loop, lambda: self._execution and self._execution.interrupt(error))
+            act = soon if rx_is_interrupted() else on_loop
+            act(loop, lambda: self._execution and self._execution.interrupt(error))
 
     def events(self, *, after: int = 0, buffer: int = 256, overflow: Overflow = "wait") -> Events:
         """The events for `async for`, from the start or from a cursor; leaving the loop unsubscribes at once.

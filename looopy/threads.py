@@ -6,7 +6,6 @@ Plain asyncio; no Rx. `reactive.py` builds on it.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import threading
 import time
@@ -85,22 +84,6 @@ def soon(
     except RuntimeError:
         if not loop.is_closed():
             raise
-
-
-def in_signal_handler() -> bool:
-    """Whether a handler that `signal.signal` has set is at work: it came in between anywhere, perhaps in the middle of what it is about to change.
-
-    Such a handler is given the frame that it interrupted, and stands right above it.
-    """
-    frame = inspect.currentframe() if threading.current_thread() is threading.main_thread() else None
-    while frame is not None and (interrupted := frame.f_back) is not None:
-        if frame.f_code.co_argcount >= 2 or frame.f_code.co_flags & inspect.CO_VARARGS:
-            for given in tuple(frame.f_locals.values()):
-                some = cast("tuple[object, ...]", given) if isinstance(given, tuple) else (given,)
-                if any(each is interrupted for each in some):
-                    return True
-        frame = interrupted
-    return False
 
 
 def after(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ import reactivex as rx
 from agents import add, garbage_of
 from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.scheduler import CurrentThreadScheduler, NewThreadScheduler
 
 from looopy import AgentLoop, LLMRequest, Message, Run, RunResult, Usage
 from looopy.errors import LooopyError, NotResumable, TaskCanceled, WrongThread
 from looopy.events import ContentDelta, Event, LLMEvent, LLMResponse, StatusUpdate
+from looopy.onloop import LoopScheduler
 from looopy.reactive import from_aiter
 from looopy.run import REPLAY
 from looopy.stores.memory import InMemoryStateStore
@@ -532,3 +534,46 @@ async def test_a_looopy_error_keeps_the_result_and_the_last_event_says_the_same(
     last = [event async for event in run][-1]
     assert isinstance(last, StatusUpdate)
     assert last.error == caught.value.result.error
+
+
+DONE = LLMResponse(message=Message.assistant("done"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: rx.start(lambda: DONE, NewThreadScheduler()).pipe(ops.flat_map(rx.of)),
+        lambda: rx.start(lambda: DONE, NewThreadScheduler()).pipe(ops.delay(0.001)),
+        lambda: rx.timer(datetime.now(UTC) + timedelta(seconds=0.01)).pipe(ops.map(lambda _: DONE)),
+        lambda: rx.never().pipe(ops.timeout(datetime.now(UTC) + timedelta(seconds=0.01), rx.of(DONE))),
+    ],
+    ids=["a thread, flat_map", "a thread, delay", "a date", "a timeout at a date"],
+)
+async def test_a_model_composed_of_rx_comes_to_the_loop_from_whichever_thread_and_clock(
+    answer: Callable[[], Observable[Any]],
+) -> None:
+    class Composed:
+        def call(self, _: LLMRequest, /) -> Observable[Any]:
+            return answer()
+
+    async with asyncio.timeout(5):
+        assert (await AgentLoop(llm_provider=Composed()).execute("go")).output == "done"
+    assert (
+        await asyncio.to_thread(AgentLoop(llm_provider=Composed()).execute("go").result, 5)
+    ).output == "done"
+
+
+async def test_what_is_scheduled_from_another_thread_may_be_called_off_there() -> None:
+    done: list[str] = []
+    scheduler = LoopScheduler(asyncio.get_running_loop())
+
+    def elsewhere() -> None:
+        scheduler.schedule(lambda *_: done.append("kept"))
+        scheduler.schedule(lambda *_: done.append("called off")).dispose()
+        scheduler.schedule_relative(60, lambda *_: done.append("late")).dispose()
+
+    await asyncio.to_thread(elsewhere)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert done == ["kept"]
+    assert abs((scheduler.now - datetime.now(UTC).replace(tzinfo=scheduler.now.tzinfo)).total_seconds()) < 60
