@@ -38,7 +38,7 @@ from looopy.observe.pipeline import Pipeline
 from looopy.observe.sending.destinations import bounded
 from looopy.observe.spans import RunSpans, Spans
 from looopy.observe.switches import draws, why_off
-from looopy.ports import Embedder, Embeddings, EmbedRequest, LLMProvider
+from looopy.ports import Embedder, Embeddings, EmbedRequest
 from looopy.setup import Setup
 from looopy.state import LoopState
 from looopy.watcher import Caller, Watched
@@ -293,11 +293,11 @@ class Instrumentation:
         spans: RunSpans | None = None
         try:
             spans = self._spans.of(setup, state, caller)
-            watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
             account = self._pipeline.account
             url = ""
             if account is not None and spans.recorded and account.samples(int(spans.trace_id, 16)):
                 url = account.trace_url(spans.trace_id)
+            watch = _Watch(spans, self._folds(setup, state, caller, spans), self._pipeline.faults)
         except Exception as error:
             self._pipeline.faults.caught("a run could not be recorded", error)
             if spans is not None:
@@ -327,7 +327,11 @@ class Instrumentation:
         """What looks at a run's events."""
         folds: list[Fold] = [spans]
         if self._instruments is not None:
-            meter = partial(_meter, self._instruments, state.agent_id, setup.llm_provider)
+            model = str(getattr(setup.llm_provider, "model", ""))
+            address, port = attributes.server(setup.llm_provider)
+            meter = partial(
+                _meter, self._instruments, agent=state.agent_id, model=model, address=address, port=port
+            )
             meters = self._pipeline.meter_provider
             folds.append(LaterMeter(meter, meters) if isinstance(meters, LightMeters) else meter())
         if heard():
@@ -345,10 +349,8 @@ class Instrumentation:
         return folds
 
 
-def _meter(instruments: Instruments, agent: str, provider: LLMProvider) -> RunMeter:
-    address, port = attributes.server(provider)
-    name = attributes.provider_name(str(getattr(provider, "model", "")))
-    return instruments.run(agent=agent, provider=name, address=address, port=port)
+def _meter(instruments: Instruments, *, agent: str, model: str, address: str, port: int) -> RunMeter:
+    return instruments.run(agent=agent, provider=attributes.provider_name(model), address=address, port=port)
 
 
 def _drawings(content: Content | None) -> Drawings:

@@ -52,6 +52,8 @@ _NOTED = 512
 MOST = 2.0**53
 """The greatest amount that is recorded: a float still counts so far, and no sum of a few of these breaks its encoding."""
 
+_NUMBERS = frozenset((int, float))
+
 _OVERFLOW: Attributes = {"otel.metric.overflow": True}
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _DELTA = AggregationTemporality.DELTA
@@ -160,8 +162,8 @@ class LightMeters:
             self._working.release()
 
     def _catch_up(self) -> None:
-        """Fold the runs that are over."""
-        while self._over:
+        """Fold the runs that are over; those that end meanwhile are for who comes next."""
+        for _ in range(len(self._over)):
             self._over.popleft().catch_up(self._faults)
             self._unsummed += 1
         if self._unsummed >= _NOTED:
@@ -367,14 +369,19 @@ class _Instrument:
 
     def _possible(self, amounts: list[float]) -> list[float]:
         """Those that can be, which all of them are if the ends and the sum look so: NaN is in no order, but makes a sum NaN."""
-        with suppress(TypeError):
-            if self.lowest <= min(amounts) and max(amounts) <= MOST and sum(amounts) <= inf:
-                return amounts
-        return [amount for amount in amounts if self._can_be(amount)]
+        if (
+            _NUMBERS.issuperset(map(type, amounts))
+            and self.lowest <= min(amounts)
+            and max(amounts) <= MOST
+            and sum(amounts) <= inf
+        ):
+            return amounts
+        return [float(amount) for amount in amounts if self._can_be(amount)]
 
     def _can_be(self, amount: object) -> bool:
-        if isinstance(amount, int | float) and self.lowest <= amount <= MOST:
-            return True
+        with suppress(Exception):  # whoever makes numbers of his own
+            if isinstance(amount, int | float) and self.lowest <= amount <= MOST:
+                return True
         if not self._refused:
             self._refused = True
             _log.warning("metrics: %s cannot be %r, which is left out (said once)", self.name, amount)

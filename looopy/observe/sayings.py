@@ -54,8 +54,20 @@ def request(
     if tools:
         said[a.DEFINITIONS] = shown.tool_definitions(tools)
     if legacy:
-        said["gen_ai.prompt"] = said[a.INPUT]
+        said["gen_ai.prompt"] = _whole(system, shown.input_messages(messages))
     return said
+
+
+def _whole(system: str, messages: str) -> str:
+    """A conversation with what it begins with: today these are two attributes."""
+    rest = messages[1:-1]
+    return f'[{{"role":"system","parts":{system}}}{rest and f",{rest}"}]' if system else messages
+
+
+def whose_before(common: a.Attributes) -> a.Attributes:
+    """Whose a run is, under the names of before 2025."""
+    old: a.Attributes = {"langfuse.session.id": common.get(a.SESSION) or common[a.CONVERSATION]}
+    return old | {"langfuse.user.id": common[a.USER]} if a.USER in common else old
 
 
 def answer(event: LLMResponse, shown: Transcript | None, attempts: int, legacy: bool) -> a.Attributes:

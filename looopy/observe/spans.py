@@ -138,6 +138,8 @@ class RunSpans:
             self._common[a.USER] = user
         if tags := tuple(map(short, state.tags)) or above.get(a.TAGS):
             self._common[a.TAGS] = tags
+        if spans.legacy:
+            self._common |= sayings.whose_before(self._common)
         model = str(getattr(setup.llm_provider, "model", ""))
         self._heavy = False
         self._root = spans.tracer.begin(
@@ -325,6 +327,11 @@ class RunSpans:
         finally:
             self._spans.tracer.end_span(span, now)
 
+    @property
+    def _attempts(self) -> int:
+        """How many were made: the one that was waited for is none yet."""
+        return self._attempt - (self._attempt_began > time.time_ns())
+
     # -- the tools
 
     def tool(self, call: ToolCall) -> tuple[Opened | None, Variables]:
@@ -391,10 +398,10 @@ class RunSpans:
     def _close(self, failure: Failure | None, state: str) -> None:
         self._over = True
         status = failed(told(failure, self._shown)) if failure else None
-        if self._chat is not None and self._attempt > 1:
-            self._chat.span.set_attribute(a.ATTEMPTS, self._attempt)
         for each in self._all_open():
             try:
+                if each is self._chat and self._attempts > 1:
+                    each.span.set_attribute(a.ATTEMPTS, self._attempts)
                 if failure is not None and status is not None:
                     each.span.set_status(status)
                     each.span.set_attributes({a.ERROR: kind(failure), a.STATUS: state})

@@ -14,11 +14,12 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
-from looopy import LiteLLMEmbedder, watcher
+from looopy import LiteLLMEmbedder, Retry, watcher
 from looopy.errors import ConfigurationError
+from looopy.events import LLMRetry
 from looopy.observe import OTLPExporter, instrument
 from looopy.providers.transport import HTTP
-from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, says
+from looopy.testing import ScriptedModel, ScriptedServer, calls, embeds, fails, says, stalls
 from observe.each import each_provider
 from observe.receiver import CLOSES, GARBAGE, HELD, HTML, SECONDS, Receiver, Reply, partial, status, tree
 from observe.watched import SPANS, TREE, Keeps, agent, answer, boom, light, sdk
@@ -448,3 +449,32 @@ async def test_a_recording_that_is_hurried_gives_up_at_once_on_a_receiver_that_i
         recording.hurry()
     assert (recording.delivered, recording.lost) == (0, SPANS)
     assert [text.partition(":")[0] for text in caplog.messages] == ["OTLP"]
+
+
+async def test_spans_that_cannot_be_written_on_end_all_the_same(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opentelemetry.sdk.trace.Span.set_attribute", boom)
+    model = Retry(ScriptedModel(fails(429), stalls()), first_wait=0.001)
+    exporter = OTLPExporter(receiver.traces_url)
+    with instrument(exporters=[exporter], tracer_provider=sdk()):
+        run = agent(llm_provider=model).execute("go").start()
+        async for event in run:
+            if isinstance(event, LLMRetry):
+                asyncio.get_running_loop().call_later(0.02, run.cancel)
+    assert sorted(span.name.split()[0] for span in receiver.spans) == [
+        "agent.iteration", "attempt", "chat", "invoke_agent",
+    ]  # fmt: skip
+
+
+async def test_what_a_provider_was_when_it_was_asked_is_measured(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", receiver.metrics_url)
+    model: Any = ScriptedModel(says("5"), says("5"))
+    with instrument(exporters=(), tracer_provider=light()) as recording:
+        for model.model in ("anthropic/claude-sonnet-4-5", "openai/gpt-5"):
+            assert await answer(agent(llm_provider=model)) == "5"
+        assert await asyncio.to_thread(recording.flush)
+    points = receiver.metrics["gen_ai.client.operation.duration"].points
+    assert {point.attributes["gen_ai.provider.name"] for point in points} == {"anthropic", "openai"}

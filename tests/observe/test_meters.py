@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import partial
 from importlib.metadata import version
 from types import SimpleNamespace
@@ -308,3 +309,26 @@ async def test_who_comes_in_between_while_events_are_measured_leaves_the_order_a
     points = {m.name: m.data.data_points for m in data.resource_metrics[0].scope_metrics[0].metrics}
     assert [point.count for point in points["gen_ai.invoke_agent.duration"]] == [3]
     assert [point.value for point in points["looopy.runs.active"]] == [0]
+
+
+class Odd(float):
+    """A number of somebody's own, as arrays have them."""
+
+    def __ge__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __gt__ = __le__ = __lt__ = __ge__  # type: ignore[assignment]
+
+
+def test_a_number_of_a_foreign_type_spoils_no_other(both: Both, caplog: pytest.LogCaptureFixture) -> None:
+    light = both.light
+    seconds = light.create_histogram("seconds", "s", "", explicit_bucket_boundaries_advisory=(1,))
+    seen: list[tuple[int, float]] = []
+    for amounts in ((Decimal("0.5"),), (0.5, Odd(0.5), 2), (True, 0.25)):
+        for amount in amounts:
+            seconds.record(cast("Any", amount), {})
+        if data := light.collect():
+            (point,) = data.resource_metrics[0].scope_metrics[0].metrics[0].data.data_points
+            seen.append((point.count, point.sum))
+    assert seen == [(2, 2.5), (4, 3.75)]
+    assert caplog.messages == ["metrics: seconds cannot be Decimal('0.5'), which is left out (said once)"]

@@ -23,7 +23,7 @@ from looopy import (
     Usage,
 )
 from looopy.errors import LooopyError
-from looopy.events import ContentDelta
+from looopy.events import ContentDelta, LLMRetry
 from looopy.messages import DataPart, FilePart, TextPart
 from looopy.observe import Instrumentation, OTLPExporter, instrument
 from looopy.ports import ToolContext
@@ -318,6 +318,21 @@ async def test_a_chat_whose_attempts_all_failed_says_how_many_there_were(receive
         for span in receiver.spans
         if not span.name.startswith("attempt")
     } == {"invoke_agent": None, "agent.iteration": None, "chat": 3}
+
+
+async def test_a_chat_that_is_cancelled_while_it_waits_counts_no_attempt_that_was_not_made(
+    receiver: Receiver,
+) -> None:
+    waits = Retry(model(fails(503, "no capacity"), says("Rain.")), attempts=3, first_wait=20)
+    with recorded(receiver):
+        run = ask(clerk(waits))
+        async for event in run:
+            if isinstance(event, LLMRetry):
+                run.cancel()
+    assert [span.name for span in receiver.spans if span.name.startswith("attempt")] == [
+        "attempt gpt-4o-mini"
+    ]
+    assert [span.attributes.get("looopy.llm.attempts") for span in receiver.spans] == [None] * 4
 
 
 async def test_a_run_that_is_cancelled_ends_its_spans_with_the_reason(receiver: Receiver) -> None:
@@ -738,10 +753,14 @@ invoke_agent clerk [INTERNAL]
 
 async def test_the_names_of_before_stand_beside_todays_where_they_are_asked_for(receiver: Receiver) -> None:
     with recorded(receiver, legacy_attributes=True):
-        await ended(ask(clerk(model(says("Rain.", **USED)), tools=[])))
+        await ended(
+            ask(clerk(model(says("Rain.", **USED)), tools=[], system_prompt="Be brief."), user_id="ada")
+        )
 
     chat = next(span for span in receiver.spans if span.kind == "CLIENT")
     old = (
+        "langfuse.session.id",
+        "langfuse.user.id",
         "gen_ai.system",
         "gen_ai.prompt",
         "gen_ai.completion",
@@ -750,8 +769,11 @@ async def test_the_names_of_before_stand_beside_todays_where_they_are_asked_for(
         "gen_ai.usage.total_tokens",
     )
     assert {name: chat.attributes[name] for name in old} == {
+        "langfuse.session.id": chat.attributes["gen_ai.conversation.id"],
+        "langfuse.user.id": chat.attributes["user.id"],
         "gen_ai.system": "openai",
-        "gen_ai.prompt": chat.attributes["gen_ai.input.messages"],
+        "gen_ai.prompt": '[{"role":"system","parts":[{"type":"text","content":"Be brief."}]},'
+        + chat.attributes["gen_ai.input.messages"][1:],
         "gen_ai.completion": chat.attributes["gen_ai.output.messages"],
         "gen_ai.usage.prompt_tokens": 50,
         "gen_ai.usage.completion_tokens": 10,
