@@ -381,12 +381,14 @@ class Usage:
         output_tokens: the answer, reasoning included.
         cached_tokens: the part of the input that a provider's cache served.
         reasoning_tokens: the part of the output that was thought.
+        cache_creation_tokens: the part of the input that was written into a provider's cache, which Anthropic takes more for.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_creation_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -399,6 +401,7 @@ class Usage:
             output_tokens=self.output_tokens + other.output_tokens,
             cached_tokens=self.cached_tokens + other.cached_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cache_creation_tokens=self.cache_creation_tokens + other.cache_creation_tokens,
         )
 
 

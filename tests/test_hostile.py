@@ -18,7 +18,8 @@ from looopy.errors import ConfigurationError, ModelFailed, TaskCanceled, ToolFai
 from looopy.events import ContentDelta, Event, LLMResponse, Status, StatusUpdate
 from looopy.providers.litellm import Timeouts
 from looopy.providers.transport import HTTP
-from looopy.reactive import at_once, from_aiter, iterate
+from looopy.reactive import at_once, from_aiter
+from looopy.rounds import iterate
 from looopy.run import Run
 from looopy.state import LoopState
 from looopy.testing import ScriptedModel, ScriptedServer, calls, run_virtual, says, stalls, waits

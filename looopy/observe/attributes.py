@@ -46,6 +46,7 @@ METADATA: Final = "langfuse.trace.metadata."
 
 # Of a model call.
 STREAM: Final = "gen_ai.request.stream"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
 STOP: Final = "gen_ai.request.stop_sequences"
 ADDRESS: Final = "server.address"
 PORT: Final = "server.port"

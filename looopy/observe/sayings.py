@@ -162,6 +162,8 @@ def usage(used: Usage, prefix: str) -> a.Attributes:
     }
     if used.cached_tokens:
         counts[prefix + "cache_read.input_tokens"] = used.cached_tokens
+    if used.cache_creation_tokens:
+        counts[prefix + "cache_creation.input_tokens"] = used.cache_creation_tokens
     if used.reasoning_tokens:
         counts[prefix + "reasoning.output_tokens"] = used.reasoning_tokens
     return counts
@@ -186,6 +188,11 @@ def parameters(fields: Mapping[str, JSON]) -> a.Attributes:
         for field, name in PARAMETERS.items()
         if isinstance(number := fields.get(field), int | float) and not isinstance(number, bool)
     }
+    match fields.get("response_format"):
+        case {"type": "json_object" | "json_schema"}:
+            said[a.OUTPUT_TYPE] = "json"
+        case _:
+            pass
     match fields.get("stop"):
         case str(stop):
             said[a.STOP] = (stop,)

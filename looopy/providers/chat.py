@@ -388,6 +388,13 @@ def usage_of(usage: dict[str, JSON]) -> Usage | None:
         output_tokens=_count(usage.get("completion_tokens") or usage.get("output_tokens")),
         cached_tokens=_count(read.get("cached_tokens")),
         reasoning_tokens=_count(written.get("reasoning_tokens")),
+        cache_creation_tokens=_count(
+            usage.get(
+                "cache_creation_input_tokens"
+            )  # Anthropic's name, which LiteLLM passes on; then LiteLLM's, and OpenRouter's
+            or read.get("cache_creation_tokens")
+            or read.get("cache_write_tokens")
+        ),
     )
 
 

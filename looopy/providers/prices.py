@@ -49,6 +49,7 @@ class Prices:
         output: of the answer.
         cached: of the part of the prompt that a provider's cache served; None where it has no price of its own.
         reasoning: of the part of the answer that was thought; None where it has no price of its own.
+        cache_creation: of the part of the prompt that was written into a provider's cache; None where it has no price of its own.
         longer: prices of calls with longer prompts: above how many tokens, and what they are then; ascending.
     """
 
@@ -56,18 +57,21 @@ class Prices:
     output: float
     cached: float | None = None
     reasoning: float | None = None
+    cache_creation: float | None = None
     longer: tuple[tuple[int, Prices], ...] = ()
 
 
 def cost_of(usage: Usage, prices: Prices) -> float:
-    """US dollars of a call. What is written into a provider's cache counts as ordinary input, since nobody says how much it was."""
+    """US dollars of a call."""
     for tokens, then in prices.longer:
         if usage.input_tokens > tokens:
             prices = then
     cached = min(usage.cached_tokens, usage.input_tokens)
+    created = min(usage.cache_creation_tokens, usage.input_tokens - cached)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
     total = (
-        (usage.input_tokens - cached) * prices.input
+        (usage.input_tokens - cached - created) * prices.input
+        + created * _or(prices.cache_creation, prices.input)
         + cached * _or(prices.cached, prices.input)
         + (usage.output_tokens - reasoning) * prices.output
         + reasoning * _or(prices.reasoning, prices.output)
@@ -98,6 +102,7 @@ def prices_of(entry: Mapping[str, JSON]) -> Prices | None:
         output=plain.output,
         cached=plain.cached,
         reasoning=plain.reasoning,
+        cache_creation=plain.cache_creation,
         longer=longer,
     )
 
@@ -115,6 +120,7 @@ def _tier(entry: Mapping[str, JSON], suffix: str) -> Prices | None:
         output=written,
         cached=price("cache_read_input_token_cost"),
         reasoning=price("output_cost_per_reasoning_token"),
+        cache_creation=price("cache_creation_input_token_cost"),
     )
 
 
@@ -140,7 +146,8 @@ def _library() -> Callable[[str, Usage], float | None] | None:
         tokens = library.Usage(
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cache_read_tokens=min(usage.cached_tokens, usage.input_tokens),
+            cache_read_tokens=(cached := min(usage.cached_tokens, usage.input_tokens)),
+            cache_write_tokens=min(usage.cache_creation_tokens, usage.input_tokens - cached),
         )
         try:
             return float(library.calc_price(tokens, name if known else model, **known).total_price) or None

@@ -167,6 +167,8 @@ def _usage(usage: Usage, cost: float | None) -> JSON:
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
+    if usage.cache_creation_tokens:
+        told |= {"cache_creation_input_tokens": usage.cache_creation_tokens}
     return told if cost is None else {**told, "cost": cost}
 
 

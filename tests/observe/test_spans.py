@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -59,6 +60,13 @@ def recorded(receiver: Receiver, *, capture_content: bool = True, **options: Any
     return instrument(
         exporters=[OTLPExporter(receiver.traces_url)], capture_content=capture_content, **options
     )
+
+
+@dataclass
+class City:
+    """Where it is."""
+
+    city: str
 
 
 def weather(city: str) -> str:
@@ -306,6 +314,21 @@ invoke_agent clerk [INTERNAL]
               . looopy.llm.next_model = claude-sonnet-4-5
               . looopy.llm.retry_delay = 0.0"""
     )
+
+
+async def test_a_type_that_is_asked_for_and_what_was_written_into_a_cache_are_told(
+    receiver: Receiver,
+) -> None:
+    used = Usage(input_tokens=50, output_tokens=10, cache_creation_tokens=30)
+    provider = model(says('{"city":"Oslo"}', usage=used))
+    with recorded(receiver):
+        await ended(clerk(provider, tools=[]).execute("Where?", output_type=City))
+
+    chat = next(span for span in receiver.spans if span.kind == "CLIENT")
+    root = next(span for span in receiver.spans if span.name == "invoke_agent clerk")
+    assert chat.attributes["gen_ai.output.type"] == "json"
+    assert chat.attributes["gen_ai.usage.cache_creation.input_tokens"] == 30
+    assert root.attributes["gen_ai.aggregated_usage.cache_creation.input_tokens"] == 30
 
 
 async def test_a_chat_whose_attempts_all_failed_says_how_many_there_were(receiver: Receiver) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -29,6 +30,10 @@ def test_each_kind_of_token_has_its_price():
     assert cost_of(usage, Prices(input=1, output=10, cached=0.5)) == 3 + 1 + 30
     assert cost_of(usage, Prices(input=1, output=10, cached=0, reasoning=20)) == 3 + 20 + 20
 
+    written = replace(usage, cache_creation_tokens=MILLION)
+    assert cost_of(written, Prices(input=1, output=10, cached=0.5)) == 3 + 1 + 30
+    assert cost_of(written, Prices(input=1, output=10, cached=0.5, cache_creation=1.25)) == 2 + 1.25 + 1 + 30
+
 
 def test_a_longer_prompt_has_prices_of_its_own():
     dear = Prices(input=2, output=2)
@@ -41,11 +46,18 @@ def test_a_longer_prompt_has_prices_of_its_own():
 COUNT = st.integers(0, 10**9)
 
 
-@given(COUNT, COUNT, COUNT, COUNT)
-def test_a_cost_is_never_below_nothing_whatever_a_server_counts(given, cached, written, reasoning):
-    usage = Usage(input_tokens=given, cached_tokens=cached, output_tokens=written, reasoning_tokens=reasoning)
+@given(COUNT, COUNT, COUNT, COUNT, COUNT)
+def test_a_cost_is_never_below_nothing_whatever_a_server_counts(given, cached, written, reasoning, created):
+    usage = Usage(
+        input_tokens=given,
+        cached_tokens=cached,
+        output_tokens=written,
+        reasoning_tokens=reasoning,
+        cache_creation_tokens=created,
+    )
 
-    assert cost_of(usage, Prices(input=1, output=2, cached=0.1, reasoning=3)) >= 0
+    prices = Prices(input=1, output=2, cached=0.1, reasoning=3, cache_creation=1.25)
+    assert cost_of(usage, prices) >= 0
 
 
 def test_prices_are_read_from_a_proxys_entry():
@@ -53,6 +65,7 @@ def test_prices_are_read_from_a_proxys_entry():
         "input_cost_per_token": 1e-07,
         "output_cost_per_token": 5e-07,
         "cache_read_input_token_cost": 1e-08,
+        "cache_creation_input_token_cost": 1.25e-07,
         "output_cost_per_reasoning_token": 6e-07,
         "input_cost_per_token_above_272k_tokens": 2e-07,
         "output_cost_per_token_above_272k_tokens": 7.5e-07,
@@ -64,6 +77,7 @@ def test_prices_are_read_from_a_proxys_entry():
         output=0.5,
         cached=0.01,
         reasoning=0.6,
+        cache_creation=0.125,
         longer=((272_000, Prices(input=0.2, output=0.75)),),
     )
 
@@ -114,7 +128,12 @@ async def test_the_library_is_asked_by_the_vendors_own_name(monkeypatch):
         ("gemini-2.5-flash", {"provider_id": "google"}),
         ("ollama/x", {}),
     ]
-    assert vars(asked[0][0]) == {"input_tokens": 1000, "output_tokens": 100, "cache_read_tokens": 500}
+    assert vars(asked[0][0]) == {
+        "input_tokens": 1000,
+        "output_tokens": 100,
+        "cache_read_tokens": 500,
+        "cache_write_tokens": 0,
+    }
 
 
 async def test_without_the_library_the_cost_stays_unknown(monkeypatch):
