@@ -23,7 +23,7 @@ from benchmarks.loops import Loop, aiohttp_loop, httpx_loop
 from benchmarks.measure import Clock, Row, Sample, cost, in_turns
 from benchmarks.ours import LooopyLoop, looopy_loop, texts_to
 from benchmarks.server import ask
-from benchmarks.tracing import receiver, unwatched, watched
+from benchmarks.tracing import blind, receiver, unwatched, watched
 from benchmarks.wrappers import ask as ask_provider
 from benchmarks.wrappers import bare, cached, stacked, wrapped
 from looopy import LLMProvider
@@ -203,6 +203,10 @@ async def tracing(bench: Bench) -> list[Row]:
     async def burst() -> float:
         return await cost(listened(loop, f"burst-{BURST}", BURST)) / BURST * 1e6
 
+    async def unseeing() -> float:
+        with blind():
+            return await untraced(batch)
+
     async def beside(
         seen: Callable[[Instrumentation], Awaitable[float]], unseen: Sample, pairs: int, *, metrics: bool
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -215,12 +219,14 @@ async def tracing(bench: Bench) -> list[Row]:
         with receiver() as url, watched(url, metrics=metrics) as instrumentation:
             return await in_turns(partial(seen, instrumentation), nobody_looks, bench.times(pairs))
 
+    alone = await in_turns(partial(untraced, batch), unseeing, bench.times(60))
     traces = await beside(partial(traced, batch), partial(untraced, batch), 120, metrics=False)
     both = await beside(partial(traced, longer), partial(untraced, longer), 40, metrics=True)
     first = await beside(lambda _: first_token(loop), lambda: first_token(loop), 40, metrics=True)
     bursts = await beside(lambda _: burst(), burst, 16, metrics=True)
     name = "2,000 chunks in a burst, traced, CPU per chunk"
     return [
+        Row("two-turn run, not traced, CPU", "ms", *alone, "without the calls", target=1.02),
         Row("two-turn run, traced with content, sent", "ms", *traces, "untraced", target=1.25),
         Row("… and measured, sent", "ms", *both, "untraced", target=1.25),
         Row("time to the first token, traced", "ms", *first, "untraced", target=1.25),
