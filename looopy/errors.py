@@ -117,11 +117,15 @@ def redact(text: str, *secrets: str) -> str:
     if secrets:
         for secret in sorted(filter(None, secrets), key=len, reverse=True):
             text = text.replace(secret, "***")
-    for secret in _own:
+    if _SIGN.search(text):
+        text = _without_what_looks_like_one(text)
+    for secret in _own:  # last: one may be the beginning of another's
         if secret in text:
             text = text.replace(secret, "***")
-    if not _SIGN.search(text):
-        return text
+    return text
+
+
+def _without_what_looks_like_one(text: str) -> str:
     shown: list[str] = []
     done = 0
     for sign in _SIGN.finditer(text):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from looopy import errors
+from looopy import LiteLLMProvider, errors
 from looopy.errors import (
     BudgetExceeded,
     BufferOverflow,
@@ -225,6 +225,12 @@ def test_redact_hides_what_looks_like_a_credential(text: str, shown: str) -> Non
 )
 def test_redact_leaves_ordinary_words(text: str) -> None:
     assert redact(text) == text
+
+
+def test_redact_hides_the_key_of_a_provider_and_the_whole_of_one_that_begins_like_it() -> None:
+    LiteLLMProvider("http://proxy:4000", "m", api_key="sk-0123456789ab")
+    text = "own sk-0123456789ab, other sk-0123456789abcdef0123, word sk-0123456789"
+    assert redact(text) == "own ***, other ***, word sk-0123456789"
 
 
 def test_redact_hides_the_longer_of_two_secrets_that_begin_alike() -> None:
