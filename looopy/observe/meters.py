@@ -104,7 +104,7 @@ class LightMeters:
         self._over: deque[LaterMeter] = deque()
         self._unsummed = 0
         self._working = threading.RLock()
-        self._taken = False
+        self._at_work = False
 
     @property
     def failures(self) -> int:
@@ -154,11 +154,11 @@ class LightMeters:
         if not self._working.acquire(blocking=wait):
             yield False
             return
-        mine, self._taken = not self._taken, True
+        mine, self._at_work = not self._at_work, True
         try:
             yield mine
         finally:
-            self._taken = not mine
+            self._at_work = not mine
             self._working.release()
 
     def _catch_up(self) -> None:
