@@ -10,11 +10,11 @@ import asyncio
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -27,6 +27,9 @@ from looopy.events import Event, Failure, StatusUpdate
 from looopy.observe.pictures.figures import counted
 from looopy.run import Run
 from looopy.watcher import watcher
+
+if TYPE_CHECKING:
+    from looopy.observe.pictures.nested import Kept
 
 app = typer.Typer(
     name="looopy",
@@ -257,26 +260,32 @@ def _follow(
     picture: Terminal | None = None,
 ) -> int:
     """Show a run to its end, and on stderr why it failed unless `show` has told; where wanted, draw it; the exit code."""
-    seen: list[Event] = []
 
     def shown(event: Event) -> None:
         show(event)
-        if picture is not None:
-            seen.append(event)
         if isinstance(event, StatusUpdate) and event.final and not event.path:
             _explain(event, run, told=told)
 
-    with Interruption(_tell) as interruption:
+    with Interruption(_tell) as interruption, _kept(picture) as seen:
         code = asyncio.run(watched(run, shown, interruption))
-    if picture is not None and not _drawn():
+    if picture is not None and seen is not None and not _drawn():
         from looopy.observe.pictures.picture import Picture
-        from looopy.observe.pictures.timeline import Origin, timeline
+        from looopy.observe.pictures.timeline import timeline
 
         picture.print()
-        picture.print(Picture(timeline(seen, origins={run.task_id: Origin(trace_id=run.trace_id)})))
+        picture.print(Picture(timeline(seen.events, origins=seen.origins)))
     if debug and code == FAILED:
         run.result()
     return code
+
+
+def _kept(picture: Terminal | None) -> AbstractContextManager[Kept | None]:
+    """What is to be drawn, also of the agents that tools call."""
+    if picture is None:
+        return nullcontext()
+    from looopy.observe.pictures.nested import kept
+
+    return kept()
 
 
 def _drawn() -> bool:

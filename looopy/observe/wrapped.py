@@ -6,7 +6,8 @@ Each is the socket that it wraps. What they emit goes through untouched; events 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any
+from contextvars import Context as Variables
+from typing import TYPE_CHECKING, Any, Protocol
 
 from reactivex import Observable
 
@@ -17,6 +18,7 @@ from looopy.reactive import Within
 from looopy.state import LoopState
 
 if TYPE_CHECKING:
+    from looopy.observe.opened import Opened
     from looopy.observe.spans import RunSpans
 
 
@@ -48,12 +50,20 @@ class WatchedModel:
         return Within(within, answer, chat.given_up if chat else None)
 
 
+class KnowsTools(Protocol):
+    """What is needed of a run's spans here."""
+
+    def tool(self, call: ToolCall) -> tuple[Opened | None, Variables]:
+        """A tool is run: its span, if it has one, and the context to run it in."""
+        ...
+
+
 class WatchedTools:
     """A `ToolProvider` whose calls are run within the span that `tool-start` opened."""
 
     __slots__ = ("__wrapped__", "_spans")
 
-    def __init__(self, provider: ToolProvider, spans: RunSpans) -> None:
+    def __init__(self, provider: ToolProvider, spans: KnowsTools) -> None:
         self.__wrapped__ = provider
         self._spans = spans
 

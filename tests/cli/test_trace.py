@@ -147,3 +147,27 @@ def test_run_with_trace_and_json_draws_on_stderr_also_when_the_run_fails(tmp_pat
     events = [loads(line) for line in out.splitlines()]
     assert re.search(r", trace [0-9a-f]{32}\b", picture.splitlines()[0])
     assert picture.splitlines()[1:] == str(Picture(timeline(events))).splitlines()[1:]
+
+
+NESTED = """
+import asyncio
+from looopy import AgentLoop
+from looopy.testing import ScriptedModel, calls, says
+
+helper = AgentLoop(agent_id="helper", llm_provider=ScriptedModel(says("4", cost=5.0)))
+
+async def ask(question: str) -> str:
+    "Ask the helper."
+    return (await helper.execute(question)).output
+
+model = ScriptedModel(calls("ask", question="2 + 2?") + says(cost=0.125), says("It is 4.", cost=0.125))
+agent = AgentLoop(agent_id="boss", llm_provider=model, tools=[ask])
+"""
+
+
+def test_the_money_of_agents_that_tools_call_is_in_the_picture(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(NESTED)
+    code, out, err = done("run", "app:agent", "--trace", "Hi", folder=tmp_path)
+    names = [line.split("━")[0].rstrip() for line in out.splitlines() if "invoke_agent" in line]
+    assert (code, err, names) == (0, "", ["invoke_agent boss", "│     └─ invoke_agent helper"])
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("money")] == ["$5.2500"]

@@ -6,17 +6,21 @@ import asyncio
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 from agents import delete
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
-from looopy import AgentLoop, MissingExtra, Run, ToolFailed
+from looopy import AgentLoop, LiteLLMEmbedder, MissingExtra, Run, ToolFailed
 from looopy.observe import Instrumentation, forks, instrument
-from looopy.testing import Answer, ScriptedModel, calls, says
-from observe.watched import agent, light
+from looopy.observe.pictures.nested import kept
+from looopy.observe.pictures.timeline import timeline
+from looopy.providers.transport import HTTP
+from looopy.testing import Answer, ScriptedModel, ScriptedServer, calls, embeds, says
+from looopy.watcher import watcher
+from observe.watched import Keeps, agent, light
 
 
 @pytest.fixture
@@ -245,3 +249,53 @@ def test_what_is_drawn_has_been_redacted(capsys: pytest.CaptureFixture[str]) -> 
 
     shown = drawn_of(capsys, {"capture_content": True, "redact": hide})
     assert "LookupError: no entry for [tool-result]" in shown
+
+
+# --------------------------------------------------------------------------------------------------- beside whoever watches
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_events_are_kept_of_the_agents_that_tools_call_whoever_watches_otherwise(
+    recorded: bool,
+) -> None:
+    exporter = Keeps()
+    with ExitStack() as stack:
+        if recorded:
+            stack.enter_context(instrument(exporters=[exporter], tracer_provider=light()))
+        there = watcher()
+        with kept() as keeps:
+            assert (await planner(calls("research", question="?")).execute("go")).output == "done"
+        assert watcher() is there
+    (tree,) = timeline(keeps.events, origins=keeps.origins)
+    assert [each.name for each in tree.walk()] == [
+        "invoke_agent planner",
+        "agent.iteration",
+        "chat scripted-model",
+        "execute_tool research",
+        "invoke_agent researcher",
+        "agent.iteration",
+        "chat scripted-model",
+        "agent.iteration",
+        "chat scripted-model",
+    ]
+    assert len(exporter.names) == (9 if recorded else 0)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+async def test_texts_are_embedded_as_ever_while_events_are_kept(recorded: bool) -> None:
+    server = ScriptedServer(otherwise=embeds)
+    embedder = LiteLLMEmbedder("http://proxy", "m", api_key=None, transport=HTTP(server.transport()))
+    exporter = Keeps()
+    with ExitStack() as stack:
+        if recorded:
+            stack.enter_context(instrument(exporters=[exporter], tracer_provider=light()))
+        stack.enter_context(kept())
+        assert len((await embedder.embed(["rain"])).vectors) == 1
+    assert exporter.names == (["embeddings m"] if recorded else [])
+
+
+async def test_a_program_that_begins_to_record_meanwhile_goes_on_with_it() -> None:
+    with ExitStack() as stack:
+        with kept():
+            recording = stack.enter_context(instrument(exporters=[Keeps()], tracer_provider=light()))
+        assert watcher() is recording
