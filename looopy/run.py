@@ -22,7 +22,7 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from typing_extensions import TypeVar
 
-from looopy.errors import ConfigurationError, LooopyError, TaskCanceled, WrongThread, redact
+from looopy.errors import ConfigurationError, LooopyError, TaskCanceled, WrongThread
 from looopy.events import (
     ContentDelta,
     ContentReset,
@@ -41,6 +41,7 @@ from looopy.messages import Message, Usage
 from looopy.onloop import LoopScheduler, OnLoop, rx_is_interrupted
 from looopy.reactive import Gate, from_awaitable, gate
 from looopy.reader import Events, Overflow
+from looopy.redaction import redact
 from looopy.state import LoopState
 from looopy.threads import loop_here, on_loop, running_loop, soon
 

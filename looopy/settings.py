@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from looopy import misfits
 from looopy.arguments import stand_in_for
-from looopy.errors import ConfigurationError, MissingExtra, redact, words
+from looopy.errors import ConfigurationError, MissingExtra, words
 from looopy.messages import JSON
 from looopy.ports import AnswerStore, Embedder, LLMProvider
 from looopy.providers.address import Key
@@ -32,6 +32,7 @@ from looopy.providers.limiter import Limiter
 from looopy.providers.litellm import LiteLLMProvider, Timeouts
 from looopy.providers.rate_limit import RateLimit
 from looopy.providers.retry import Retry
+from looopy.redaction import redact
 from looopy.stores.answers import MemoryCache, RedisCache, SQLiteCache
 from looopy.testing.standin import StandInEmbedder, StandInProvider
 

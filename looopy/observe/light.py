@@ -36,9 +36,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from looopy.errors import redact, words
+from looopy.errors import words
 from looopy.observe import attributes as a
 from looopy.observe.sending.encoding import UNSET
+from looopy.redaction import redact
 
 if TYPE_CHECKING:
     from looopy.observe.opened import Opened, Tracer

@@ -67,7 +67,8 @@ class LightMeters:
     Nothing runs before the first record: then a daemon thread exports every OTEL_METRIC_EXPORT_INTERVAL milliseconds (60,000). A forked child
     begins anew, with nothing recorded. Sums and histograms are cumulative, or tell what was new since the last export if
     OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE is `delta` or `lowmemory`. Recording never raises, and neither does exporting: an
-    exporter that fails is counted, and said once by the logger `looopy.observe`, as is that it works again.
+    exporter that fails is counted, and said once by the logger `looopy.observe`, as is that it works again. Runs record through `LaterMeter`, from
+    any thread; whoever records into an instrument directly does so on one.
 
     Args:
         exporter: makes the exporter; by default `OTLPMetricExporter`, over HTTP, as the environment says. Called on the thread, at the first

@@ -18,10 +18,10 @@ from looopy.errors import (
     StoreFailed,
     TaskCanceled,
     ToolFailed,
-    redact,
 )
 from looopy.events import Failure
 from looopy.messages import whole
+from looopy.redaction import redact
 
 ABANDONED = "Abandoned"
 """The kind of failure of a run whose end nobody will hear of."""

@@ -16,8 +16,8 @@ from typing import TypeAlias, cast
 
 from pydantic_core import from_json, to_json
 
-from looopy.errors import redact
 from looopy.messages import JSON, whole
+from looopy.redaction import redact
 
 Allow: TypeAlias = Callable[[str], str]
 """What the user's redaction hook makes of a text."""
@@ -57,6 +57,9 @@ def without_files(said: str) -> str:
 _FILE = re.compile(
     r"""(?P<head>;base64,|"data"\s*:\s*"(?=[\w+/=-]*"\s*,\s*"mime_type"))(?P<data>[\w+/=-]{32,})""", re.ASCII
 )
+
+
+_BASE64 = re.compile(r"[\w+/=-]{32,}", re.ASCII)
 
 
 def not_recorded(data: str) -> str:
@@ -218,8 +221,13 @@ class _Walk:
                 written.append(f'"…":"[cut: {len(written):,} of {len(given):,} entries shown]"')
                 break
             name = key if isinstance(key, str) else str(_plain(key))
-            if name == "data" and isinstance(inner, str) and "mime_type" in given:
-                inner = not_recorded(inner) if inner else ""  # noqa: PLW2901
+            if (
+                name == "data"
+                and isinstance(inner, str)
+                and "mime_type" in given
+                and _BASE64.fullmatch(inner)
+            ):
+                inner = not_recorded(inner)  # noqa: PLW2901
             entry = self._spend(label(name))
             written.append(
                 f"{entry}:{self._spend(_HIDDEN) if self._hides(name, inner) else self.value(inner, level + 1)}"

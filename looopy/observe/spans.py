@@ -22,9 +22,7 @@ from itertools import repeat
 from threading import RLock
 from typing import ClassVar
 
-from opentelemetry import context as otel
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, TraceFlags
 
 from looopy.errors import TaskCanceled
@@ -44,7 +42,7 @@ from looopy.messages import JSON, Message, ToolCall, Usage
 from looopy.observe import attributes as a
 from looopy.observe import sayings
 from looopy.observe.asked import Asked
-from looopy.observe.carried import by_run, by_tool, inherited
+from looopy.observe.carried import by_run, by_tool, in_tool, inherited
 from looopy.observe.content import Content, heavy, told
 from looopy.observe.faults import Faults
 from looopy.observe.opened import Opened, Tracer, within
@@ -339,8 +337,7 @@ class RunSpans:
         tool = self._tools.get(call.id)
         if tool is not None:
             return tool, within(tool.inside)
-        # Nothing is recorded; but an agent that it calls may be drawn, and shall know who called it.
-        return None, within(Context({**otel.get_current(), **by_tool(self._task_id, call.id)}))
+        return None, in_tool(self._task_id, call.id)
 
     def _begin_tool(self, event: ToolStart) -> None:
         name = tool_name(event.tool_name)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from looopy.errors import ConfigurationError, keep_secret, redact
+from looopy.errors import ConfigurationError
 from looopy.providers.keys import KEYS, present
+from looopy.redaction import keep_secret, redact
 
 _NO_URL = (
     "no address of a LiteLLM proxy: set LITELLM_URL, or pass base_url=, for example 'http://localhost:4000'. "

@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from reactivex import Observable
 
-from looopy.errors import ConfigurationError, redact, words
+from looopy.errors import ConfigurationError, words
 from looopy.events import LLMEvent
 from looopy.messages import JSON, digest
 from looopy.model_call import asked
@@ -24,6 +24,7 @@ from looopy.providers.clocks import LARGEST
 from looopy.providers.flights import Flight, Kept, Seat
 from looopy.providers.requests import Requests
 from looopy.providers.wrapped import base_url_of, everyone, held_by, parameters_of, refuse_twice
+from looopy.redaction import redact
 
 logger = logging.getLogger("looopy.providers")
 logger.addHandler(logging.NullHandler())  # silent until the program configures logging

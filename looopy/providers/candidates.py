@@ -10,11 +10,12 @@ import inspect
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from looopy.errors import ConfigurationError, LooopyError, redact
+from looopy.errors import ConfigurationError, LooopyError
 from looopy.events import LLMResponse
 from looopy.frozen import changed
 from looopy.ports import LLMProvider, LLMRequest
 from looopy.providers.wrapped import base_url_of
+from looopy.redaction import redact
 
 
 class Candidate(NamedTuple):

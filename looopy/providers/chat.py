@@ -389,9 +389,8 @@ def usage_of(usage: dict[str, JSON]) -> Usage | None:
         cached_tokens=_count(read.get("cached_tokens")),
         reasoning_tokens=_count(written.get("reasoning_tokens")),
         cache_creation_tokens=_count(
-            usage.get(
-                "cache_creation_input_tokens"
-            )  # Anthropic's name, which LiteLLM passes on; then LiteLLM's, and OpenRouter's
+            # Anthropic's name, which LiteLLM passes on; then LiteLLM's own, and OpenRouter's.
+            usage.get("cache_creation_input_tokens")
             or read.get("cache_creation_tokens")
             or read.get("cache_write_tokens")
         ),

@@ -28,7 +28,6 @@ from looopy.errors import (
     ModelError,
     ModelFailed,
     UnknownModel,
-    redact,
     words,
 )
 from looopy.events import LLMEvent, LLMResponse
@@ -43,6 +42,7 @@ from looopy.providers.clocks import Clocks, Expired, Timeouts
 from looopy.providers.configuration import TEMPERATURE, TOP_P, Arguments, Options
 from looopy.providers.keys import values, variable_of
 from looopy.providers.refusals import Asked
+from looopy.redaction import keep_secret, redact
 from looopy.threads import in_thread
 
 _SHOWN = 500  # characters of the library's text in a message
@@ -96,6 +96,7 @@ class LiteLLMLibraryProvider:
         self._model = model.strip()
         self._body = Body(self._model, partial(Arguments.fields, arguments), arguments.extra_params or {})
         self._place = {name: value for name, value in (("api_key", api_key), ("api_base", base_url)) if value}
+        keep_secret(api_key or "")
 
     def __repr__(self) -> str:
         """Show the model; never the key."""

@@ -22,13 +22,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn, Self, Unpack
 
-from looopy.errors import ConfigurationError, LooopyError, MissingExtra, ProxyUnreachable, redact
+from looopy.errors import ConfigurationError, LooopyError, MissingExtra, ProxyUnreachable
 from looopy.messages import JSON
 from looopy.providers.configuration import Options
 from looopy.providers.keys import values
 from looopy.providers.litellm import LiteLLMProvider
 from looopy.providers.local_models import LocalModels
 from looopy.providers.transport import direct
+from looopy.redaction import redact
 from looopy.threads import in_thread
 
 _HOST = "127.0.0.1"

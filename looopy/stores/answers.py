@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from looopy import threads
-from looopy.errors import ConfigurationError, MissingExtra, redact
+from looopy.errors import ConfigurationError, MissingExtra
+from looopy.redaction import redact
 
 T = TypeVar("T")
 

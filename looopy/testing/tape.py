@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
-from looopy.errors import LooopyError, redact
+from looopy.errors import LooopyError
 from looopy.messages import JSON
 from looopy.providers.calls import as_list, as_object, as_text
+from looopy.redaction import redact
 
 Compare: TypeAlias = Callable[[JSON], JSON]
 """Makes of a request's body what is compared."""

@@ -26,8 +26,9 @@ from looopy import (
     Usage,
     dumps,
 )
-from looopy.errors import ConfigurationError, ModelError, redact
+from looopy.errors import ConfigurationError, ModelError
 from looopy.providers.transport import HTTP, ConnectFailed, ConnectionBroken, ConnectTimeout
+from looopy.redaction import redact
 from looopy.testing import (
     CassetteMismatch,
     Recorded,

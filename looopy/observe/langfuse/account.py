@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from looopy.errors import ConfigurationError, redact
+from looopy.errors import ConfigurationError
 from looopy.observe import attributes as a
 from looopy.observe.langfuse.chat import chat_view
 from looopy.observe.switches import switched_off
+from looopy.redaction import redact
 
 if TYPE_CHECKING:
     from looopy.observe.sending.otlp import OTLPExporter

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from contextvars import Context as Variables
 from itertools import repeat
 
-from opentelemetry import context as otel
 from opentelemetry.context import Context
 
 from looopy.events import Event
 from looopy.messages import ToolCall
-from looopy.observe.carried import by_run, by_tool, called_from
+from looopy.observe.carried import by_run, called_from, in_tool
 from looopy.observe.opened import within
 from looopy.observe.pictures.timeline import Origin
 from looopy.observe.wrapped import WatchedTools
@@ -100,7 +99,7 @@ class _Marks:
 
     def tool(self, call: ToolCall) -> tuple[None, Variables]:
         """A tool is run: no span, and the context to run it in."""
-        return None, within(Context({**otel.get_current(), **by_tool(self._task_id, call.id)}))
+        return None, in_tool(self._task_id, call.id)
 
 
 def _nothing(_: Event) -> None:

@@ -17,7 +17,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from looopy.errors import redact, words
+from looopy.errors import words
+from looopy.redaction import redact
 
 _TRACES = "/v1/traces"
 _LANGFUSE_TRACES = "/api/public/otel/v1/traces"

@@ -19,10 +19,11 @@ from opentelemetry.context import (
 from opentelemetry.context import attach, set_value
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 
-from looopy.errors import redact, words
+from looopy.errors import words
 from looopy.observe.sending.addresses import secrets_of_metrics
 from looopy.observe.sending.diagnosis import shown
 from looopy.observe.sending.outages import is_known
+from looopy.redaction import redact
 
 _log = logging.getLogger("looopy.observe")
 
